@@ -1,0 +1,44 @@
+# Two commands do everything: `make all` installs and runs the benchmark, `make test` installs and tests.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+CORES  ?= 8
+
+# uv reads its own settings only; hand it whatever find-links pip is configured with (a CPU wheel of torch, a mirror).
+FIND_LINKS = $${PIP_FIND_LINKS:-$$($(BIN)/pip config get global.find-links 2>/dev/null || true)}
+
+.PHONY: all smoke test lint report install ui clean
+
+all: $(VENV)/installed ## install if needed, then run the default preset (nothing happens when all is up to date)
+	$(BIN)/snakemake --cores $(CORES) all
+
+smoke: $(VENV)/installed ## the whole graph, tiny, in about two minutes
+	$(BIN)/snakemake --cores $(CORES) all --configfile workflow/config/smoke.yaml
+
+report: $(VENV)/installed ## self-contained HTML report of what has been run
+	$(BIN)/snakemake --report results/report.html
+
+test: $(VENV)/installed ## the whole test suite
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed ## style, types, architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+ui: $(VENV)/installed ## browse the runs in MLflow
+	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///results/mlflow.db --workers 1
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "Python 3.11 or 3.12 is needed, this is " + sys.version.split()[0] + "; set PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean: ## delete everything made at run time, keeping results/paper and results/reference
+	rm -rf data logs results/runs results/complexity results/tables results/figures results/mlflow results/mlflow.db results/mlartifacts

@@ -1,0 +1,129 @@
+"""Command line: `ddnet list`, `ddnet describe VARIANT`, `ddnet doctor`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ddnet.config import Complexity, Settings, Variant, find_variant, load_settings, load_variants
+from ddnet.errors import DDNetError
+from ddnet.plan import ROOT, TABLES, gpu_count
+from ddnet.registry import did_you_mean, names
+
+CONFIG = ROOT / "workflow" / "config"
+PRESETS = ("embedded", "smoke", "paper", "paper-short")
+LISTABLE = ("variants", "fusions", "depth", "metrics", "presets", "studies")
+
+
+def _variants(path: Path | None) -> dict[str, Variant]:
+    return load_variants(path or CONFIG / "variants.yaml")
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    kinds = [arguments.kind] if arguments.kind else list(LISTABLE)
+    for kind in kinds:
+        if len(kinds) > 1:
+            print(f"{kind}:")
+        for line in _listing(kind, arguments.variants):
+            print(f"  {line}" if len(kinds) > 1 else line)
+
+
+def _listing(kind: str, variants_file: Path | None) -> list[str]:
+    variants = _variants(variants_file)
+    if kind == "variants":
+        rows = [(v.name, ", ".join(v.study), v.label, ", ".join(v.aliases)) for v in variants.values()]
+        return [f"{n:<24}{s:<36}{label}{f'  (alias: {a})' if a else ''}" for n, s, label, a in rows]
+    if kind == "fusions":
+        return ["none", "input", *names("fusion")]
+    if kind == "studies":
+        studies = sorted({study for variant in variants.values() for study in variant.study})
+        table = {study: name for name, study in TABLES.items() if study}
+        return [f"{study:<12}{table.get(study, 'no table yet')}" for study in studies]
+    if kind == "presets":
+        return list(PRESETS)
+    return names({"depth": "depth", "metrics": "metric"}[kind])
+
+
+def _describe(arguments: argparse.Namespace) -> None:
+    from ddnet.engine.complexity import measure_complexity
+
+    variant = find_variant(_variants(arguments.variants), arguments.variant)
+    settings = _settings(arguments.preset)
+    paper = measure_complexity(variant, settings.complexity)
+    trained = measure_complexity(variant, Complexity(width=settings.model.width, size=settings.complexity.size))
+    facts: dict[str, Any] = {
+        "variant": variant.name + (f" (alias: {', '.join(variant.aliases)})" if variant.aliases else ""),
+        "label": variant.label,
+        "studies": ", ".join(variant.study),
+        "network": variant.arch,
+        "fusion": variant.fusion,
+        "RCABs per group": ", ".join(map(str, variant.branches)) if variant.arch == "ddnet" else "-",
+        "output": variant.output or f"{settings.model.output} (preset {settings.preset})",
+        "depth source": (variant.depth_source or settings.depth.source) if variant.uses_depth else "none",
+        "parameters": f"{paper['params']:,} ({paper['params_m']:.2f} M) at width {paper['width']}",
+        "MACs": f"{paper['macs_g']:.2f} G at {paper['size']} x {paper['size']}, {paper['tool']}",
+        "MACs, cross-check": f"{paper['flopcounter_macs_g']:.2f} G (convolutions, torch FlopCounterMode)",
+        f"trained in {settings.preset}": f"{trained['params']:,} parameters at width {trained['width']}",
+    }
+    for name, value in facts.items():
+        print(f"{name + ':':<24}{value}")
+
+
+def _settings(name: str) -> Settings:
+    path = Path(name) if name.endswith((".yaml", ".yml")) else CONFIG / f"{name}.yaml"
+    if not name.endswith((".yaml", ".yml")) and name not in PRESETS:
+        raise DDNetError(f"unknown preset '{name}'{did_you_mean(name, PRESETS)}")
+    return load_settings(path)
+
+
+def _doctor(_: argparse.Namespace) -> None:
+    """Versions, devices and what is missing, for a bug report."""
+    import os
+
+    import torch
+
+    from ddnet.provenance import device_name, git_state
+
+    commit, dirty = git_state()
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    print(f"{'commit:':<24}{commit}{' + uncommitted changes' if dirty else ''}")
+    print(f"{'python:':<24}{sys.version.split()[0]}")
+    print(f"{'device:':<24}{device_name()}, {cpus} processors, {gpu_count()} GPUs")
+    print(f"{'torch:':<24}{torch.__version__}, CUDA {'usable' if torch.cuda.is_available() else 'not usable'}")
+    for package in ("torchvision", "lightning-fabric", "lpips", "ptflops", "scikit-image", "snakemake", "mlflow"):
+        try:
+            print(f"{package + ':':<24}{version(package)}")
+        except PackageNotFoundError:
+            print(f"{package + ':':<24}missing: run `make install`")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    top = argparse.ArgumentParser(prog="ddnet", description=__doc__)
+    top.add_argument("--variants", type=Path, help="another variants file than workflow/config/variants.yaml")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    listing = commands.add_parser("list", help="all names: variants, fusions, depth sources, metrics, presets, studies")
+    listing.add_argument("kind", nargs="?", choices=LISTABLE)
+    listing.set_defaults(run=_list)
+    describe = commands.add_parser("describe", help="a variant's network, parameters and MACs")
+    describe.add_argument("variant")
+    describe.add_argument("--preset", default="embedded", help="a preset's name or file (default: embedded)")
+    describe.set_defaults(run=_describe)
+    doctor = commands.add_parser("doctor", help="versions and devices of this installation")
+    doctor.set_defaults(run=_doctor)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; bad input is one line on standard error and exit status 1."""
+    arguments = parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except DDNetError as error:
+        print(f"ddnet: {error}", file=sys.stderr)
+        return 1
+    return 0

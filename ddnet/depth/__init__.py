@@ -1,0 +1,68 @@
+"""Depth sources: one file each, found by file name; `build_depth_source` makes what a config names."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ddnet.errors import DDNetError
+from ddnet.registry import did_you_mean, names, resolve
+
+if TYPE_CHECKING:
+    from ddnet.depth._base import DepthSource
+
+_SPEC = re.compile(r"\s*(?P<name>[A-Za-z]\w*)\s*(?:\((?P<arguments>[^()]*)\))?\s*")
+
+
+def parse_spec(spec: str) -> tuple[str, tuple[float, ...]]:
+    """Split `name` or `name(number, ...)`: `noisy(0.2)` -> `("noisy", (0.2,))`.
+
+    Raises:
+        DDNetError: not of that form, or no such source; says the nearest one.
+    """
+    match = _SPEC.fullmatch(spec)
+    if match is None:
+        raise DDNetError(f"depth source '{spec}': write a name, or a name and numbers such as noisy(0.2)")
+    name, text = match["name"], match["arguments"]
+    if name not in names("depth"):
+        raise DDNetError(f"unknown depth source '{name}'{did_you_mean(name, names('depth'))}")
+    try:
+        arguments = tuple(float(part) for part in text.split(",")) if text and text.strip() else ()
+    except ValueError:
+        raise DDNetError(
+            f"depth source '{spec}': '{text}' is not a list of numbers; write e.g. noisy(0.2)"
+        ) from None
+    return name, arguments
+
+
+def build_depth_source(
+    spec: str, model_path: str | Path | None = None, size: tuple[int, int] | None = None
+) -> DepthSource:
+    """Make the depth source that a config names.
+
+    Args:
+        spec: `name` or `name(number, ...)`; the numbers are the class's constructor arguments.
+        model_path: weights, for sources that need a model; ignored by the others.
+        size: (height, width) of the network input, for sources that need a model; default: the weights' own.
+
+    Raises:
+        DDNetError: bad name or arguments, or a model is needed and none is given.
+    """
+    name, arguments = parse_spec(spec)
+    cls = resolve("depth", name)
+    if "model" in cls.needs:
+        if model_path is None:
+            raise DDNetError(
+                f"depth source '{name}' needs weights; give model_path (rule fit_depth makes one)"
+            )
+        keywords = {"model_path": model_path, "size": size}
+    else:
+        keywords = {}
+    try:
+        inspect.signature(cls).bind(*arguments, **keywords)
+    except TypeError as error:
+        takes = ", ".join(inspect.signature(cls).parameters) or "nothing"
+        raise DDNetError(f"depth source '{spec}': {error}; {name} takes {takes}") from None
+    return cls(*arguments, **keywords)

@@ -1,0 +1,163 @@
+"""Depth network weights on disk: the published pair of files, and the one file that `fit_depth` writes."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ddnet.depth._network import DepthNetwork
+from ddnet.errors import DDNetError
+from ddnet.files import atomic_path
+
+
+@dataclass(frozen=True)
+class DepthWeights:
+    """Networks of one architecture, ready to estimate.
+
+    Attributes:
+        networks: one, or one per fold; in evaluation mode.
+        size: (height, width) of the input they were made for.
+        fitted_on: per network, the keys of the scenes it was fitted on; empty for published weights.
+    """
+
+    networks: tuple[DepthNetwork, ...]
+    size: tuple[int, int]
+    fitted_on: tuple[frozenset[str], ...]
+
+    def networks_for(self, scene: str | None) -> list[DepthNetwork]:
+        """The networks not fitted on `scene`; all of them if every one was, or if the scene is unnamed."""
+        pairs = zip(self.networks, self.fitted_on, strict=True)
+        unseen = [network for network, seen in pairs if scene not in seen]
+        return unseen or list(self.networks)
+
+
+def load_weights(path: str | Path) -> DepthWeights:
+    """Load a fitted file, or a folder that holds the published `encoder.pth` and `depth.pth`.
+
+    Raises:
+        DDNetError: nothing there, not a weights file, or weights that do not fit (by key name and shape).
+    """
+    path = Path(path)
+    if path.is_dir():
+        network, size = load_published(path / "encoder.pth", path / "depth.pth")
+        return DepthWeights((network,), size, (frozenset(),))
+    return load_fitted(path)
+
+
+def load_published(encoder_path: str | Path, depth_path: str | Path) -> tuple[DepthNetwork, tuple[int, int]]:
+    """Load Monodepth2's released pair of files.
+
+    `encoder.pth` also holds the classifier, which is dropped, and the input size (`height`, `width`).
+
+    Returns:
+        The network in evaluation mode, and its input size (height, width).
+    """
+    encoder = _read(encoder_path)
+    size = _size(encoder, encoder_path)
+    network = DepthNetwork()
+    load_encoder(network, encoder, encoder_path)
+    _load_checked(network.depth, _read(depth_path), depth_path)
+    return _ready(network), size
+
+
+def load_fitted(path: str | Path) -> DepthWeights:
+    """Load the file that `save_fitted` writes: one network, or one per fold."""
+    content = _read(path)
+    folds = content.get("folds", [content])
+    networks, fitted_on = [], []
+    for fold in folds:
+        if not isinstance(fold, Mapping) or not {"encoder", "depth"} <= fold.keys():
+            raise DDNetError(
+                f"{path}: lacks 'encoder' and 'depth'; give a file that fit_depth wrote, or a folder "
+                "with the published encoder.pth and depth.pth"
+            )
+        network = DepthNetwork()
+        load_encoder(network, fold["encoder"], path)
+        _load_checked(network.depth, fold["depth"], path)
+        networks.append(_ready(network))
+        fitted_on.append(frozenset(fold.get("fitted_on", ())))
+    return DepthWeights(tuple(networks), _size(content, path), tuple(fitted_on))
+
+
+def save_fitted(
+    path: str | Path,
+    networks: Sequence[DepthNetwork],
+    size: tuple[int, int],
+    fitted_on: Sequence[Sequence[str]],
+) -> None:
+    """Write fitted networks under the published key names: a single one plainly, several under `folds`."""
+    folds = [
+        {
+            "encoder": network.encoder.state_dict(),
+            "depth": network.depth.state_dict(),
+            "fitted_on": sorted(scenes),
+        }
+        for network, scenes in zip(networks, fitted_on, strict=True)
+    ]
+    content: dict[str, Any] = dict(folds[0]) if len(folds) == 1 else {"folds": folds}
+    with atomic_path(path) as temporary:
+        torch.save({**content, "height": size[0], "width": size[1]}, temporary)
+
+
+def load_encoder(network: DepthNetwork, state: Mapping[str, Any], path: str | Path) -> None:
+    """Load encoder weights alone, to start a fit from them; classifier and size entries are dropped."""
+    weights = {key: value for key, value in state.items() if key.startswith("encoder.") and ".fc." not in key}
+    _load_checked(network.encoder, weights, path)
+
+
+def read_encoder(path: str | Path) -> Mapping[str, Any]:
+    """The encoder state of a published `encoder.pth` or of a fitted single-network file."""
+    content = _read(path)
+    return content.get("encoder", content)
+
+
+def _ready(network: DepthNetwork) -> DepthNetwork:
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPUs
+    return network.eval().requires_grad_(False)
+
+
+def _read(path: str | Path) -> Mapping[str, Any]:
+    if not Path(path).is_file():
+        raise DDNetError(
+            f"{path}: no such depth weights; run the rule fit_depth, or unpack Monodepth2's zip there"
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DDNetError(
+            f"{path}: not a PyTorch weights file ({reason}); delete it and fetch or fit it again"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise DDNetError(f"{path}: holds a {type(content).__name__}; expected a dictionary of weights")
+    return content
+
+
+def _size(content: Mapping[str, Any], path: str | Path) -> tuple[int, int]:
+    try:
+        return int(content["height"]), int(content["width"])
+    except (KeyError, TypeError, ValueError):
+        raise DDNetError(f"{path}: lacks the integers 'height' and 'width' of the network input") from None
+
+
+def _load_checked(module: nn.Module, state: Mapping[str, Any], path: str | Path) -> None:
+    """Strict loading whose error names the first key that does not fit."""
+    expected = module.state_dict()
+    counters = {key for key in expected if key.endswith("num_batches_tracked")}  # absent before PyTorch 0.4.1
+    for key in sorted(expected.keys() - state.keys() - counters):
+        raise DDNetError(
+            f"{path}: lacks '{key}' {tuple(expected[key].shape)}; not weights of Monodepth2's ResNet-18"
+        )
+    for key in sorted(state.keys() - expected.keys()):
+        raise DDNetError(f"{path}: unknown key '{key}'; not weights of Monodepth2's ResNet-18")
+    for key, value in state.items():
+        if not isinstance(value, torch.Tensor) or value.shape != expected[key].shape:
+            found = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+            raise DDNetError(f"{path}: '{key}' is {found}, expected {tuple(expected[key].shape)}")
+    module.load_state_dict({**expected, **state})

@@ -1,0 +1,32 @@
+"""Plausible depth of the wrong scene: separates "there is a depth map" from "the depth map is right"."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ddnet.depth._base import DepthSource, matching, required, resize_depth
+from ddnet.images import FloatArray
+
+
+class Shuffled(DepthSource):
+    """Another scene's depth map, resized to this image.
+
+    Which other scene is the caller's choice; `ddnet.engine.estimate_depth` takes the next one in a seeded
+    cycle through the scenes of the same split: every map is used exactly once and never for its own scene.
+    """
+
+    needs = frozenset({"other"})
+
+    def predict(
+        self,
+        image: FloatArray,
+        *,
+        scene: str | None = None,
+        true_depth: FloatArray | None = None,
+        other: FloatArray | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> FloatArray:
+        depth = resize_depth(
+            required(other, "another scene's depth", "shuffled"), (image.shape[0], image.shape[1])
+        )
+        return matching(depth, image, "shuffled")

@@ -1,0 +1,283 @@
+"""Training of one variant with one seed: setup -> fit -> validate -> save, readable from top to bottom."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import nn
+
+from ddnet.config import Model, Training, Variant
+from ddnet.data.index import Scene
+from ddnet.data.patches import PatchSet
+from ddnet.engine.checkpoint import load_state, save_run, save_state
+from ddnet.engine.estimate_depth import DepthStore
+from ddnet.errors import DDNetError
+from ddnet.files import atomic_path, write_json
+from ddnet.images import read_image
+from ddnet.losses import DeblurLoss, VggFeatures
+from ddnet.models import build_model, count_parameters, initialise
+from ddnet.provenance import Stopwatch, stable_hash
+from ddnet.tensors import crop_to, pad_to_multiple, to_tensor
+from ddnet.weights import load_trunk
+
+log = logging.getLogger(__name__)
+
+HISTORY = ("step", "epoch", "lr", "loss", "loss_l1", "loss_perceptual", "val_psnr", "val_l1", "seconds")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything one training reads.
+
+    Attributes:
+        patches: folder written by `extract_patches`.
+        validation: scenes that choose the weights to keep; never test scenes.
+        depth: folder of the estimated depth maps; None for a network without depth.
+        weights: folder of pretrained trunks for the perceptual loss.
+    """
+
+    variant: Variant
+    seed: int
+    model: Model
+    training: Training
+    patches: Path
+    validation: Sequence[Scene]
+    depth: Path | None
+    weights: Path
+    training_scenes: Sequence[Scene]
+    stamp: dict[str, Any] = field(default_factory=dict)
+
+    def digest(self) -> str:
+        """What a resume state must have been made with."""
+        settings = [part.model_dump(mode="json") for part in (self.variant, self.model, self.training)]
+        return stable_hash([*settings, self.seed, self.stamp])
+
+
+@dataclass
+class Progress:
+    """What changes while training, apart from weights and optimiser; saved with them."""
+
+    step: int = 0
+    best_psnr: float = float("-inf")
+    best_step: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass
+class Setup:
+    """The pieces that `fit` works with."""
+
+    fabric: Any
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    loss: DeblurLoss
+    patches: PatchSet
+    total_steps: int
+
+
+def learning_rate(step: int, total: int, spec: Training) -> float:
+    """Linear warm-up, then halved at each milestone (a fraction of `total`)."""
+    rate = spec.lr * 0.5 ** sum(step >= round(milestone * total) for milestone in spec.milestones)
+    return rate * min(1.0, (step + 1) / (spec.warmup + 1))
+
+
+def setup(inputs: Inputs) -> Setup:
+    """Seed, data, network, loss and optimiser, placed by Lightning Fabric."""
+    spec = inputs.training
+    fabric = _fabric_class()(accelerator="auto", devices=1, precision=spec.precision)
+    torch.manual_seed(inputs.seed)
+    depths = None
+    if inputs.variant.uses_depth:
+        depths = _training_depths(inputs)
+    patches = PatchSet(inputs.patches, depths)
+    model = build_model(inputs.variant, inputs.model.width, inputs.model.output)
+    initialise(model, inputs.seed)
+    model = model.to(memory_format=torch.channels_last)
+    features = VggFeatures(load_trunk(spec.perceptual.trunk, inputs.weights)) if spec.perceptual.weight else None
+    loss = DeblurLoss(spec.perceptual, features).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters(), lr=spec.lr, betas=(0.9, 0.999), fused=True)
+    model, optimizer = fabric.setup(model, optimizer)
+    total = spec.steps or spec.epochs * patches.steps_per_epoch(spec.batch)
+    return Setup(fabric, model, optimizer, fabric.to_device(loss), patches, total)
+
+
+def _fabric_class() -> Any:
+    """Lightning Fabric, from its own light package or, where only that is installed, from inside `lightning`."""
+    try:
+        from lightning_fabric import Fabric
+    except ImportError:
+        from lightning.fabric import Fabric
+    return Fabric
+
+
+def _training_depths(inputs: Inputs) -> NDArray[np.float32]:
+    """Depth maps of the training images, stacked in the order of the patches' images."""
+    if inputs.depth is None:
+        raise DDNetError(f"variant {inputs.variant.name} is guided by depth, but no depth maps were given")
+    store = DepthStore(inputs.depth)
+    scenes = {scene.key: scene for scene in inputs.training_scenes}
+    return np.stack([store(scenes[key]) for key in PatchSet.scene_keys(inputs.patches)])
+
+
+def train(inputs: Inputs, out: Path) -> dict[str, Any]:
+    """Train, resuming by itself where an interrupted run of the same configuration left off.
+
+    Writes to `out`: `model.pt` (weights of the best validation), `history.csv`, `manifest.json`; while running
+    also `state/last.ckpt`, which no workflow declares, so that it survives a failed job.
+
+    Returns:
+        The manifest.
+    """
+    watch = Stopwatch()
+    parts = setup(inputs)
+    state_file = out / "state" / "last.ckpt"
+    progress, best = _resume(state_file, inputs, parts)
+    if progress.step:
+        log.info("%s seed %d: resuming at step %d", inputs.variant.name, inputs.seed, progress.step)
+    best = fit(inputs, parts, progress, best, state_file)
+
+    model = parts.model.module
+    model.load_state_dict(best)
+    parameters = count_parameters(model)
+    output = inputs.variant.output or inputs.model.output
+    info = {"width": inputs.model.width, "output": output, "seed": inputs.seed, "best_step": progress.best_step}
+    save_run(out / "model.pt", model, inputs.variant, info)
+    _write_history(out / "history.csv", progress.history)
+    manifest = watch.manifest(
+        **inputs.stamp,
+        config_hash=inputs.digest(),
+        variant=inputs.variant.name,
+        seed=inputs.seed,
+        parameters=parameters,
+        steps=parts.total_steps,
+        best_step=progress.best_step,
+        best_val_psnr=progress.best_psnr,
+        training_s=round(progress.seconds, 2),
+        settings={"model": inputs.model.model_dump(mode="json"), "training": inputs.training.model_dump(mode="json")},
+    )
+    write_json(out / "manifest.json", manifest)
+    state_file.unlink(missing_ok=True)
+    return manifest
+
+
+def fit(
+    inputs: Inputs, parts: Setup, progress: Progress, best: dict[str, torch.Tensor], state_file: Path
+) -> dict[str, torch.Tensor]:
+    """Run the remaining steps; returns the weights of the best validation."""
+    spec, total = inputs.training, parts.total_steps
+    interval = max(1, round(spec.validate_every * total))
+    sums = np.zeros(3)
+    since = 0
+    began, before, at_start = time.perf_counter(), progress.seconds, progress.step
+    parts.model.train()
+    while progress.step < total:
+        rate = learning_rate(progress.step, total, spec)
+        for group in parts.optimizer.param_groups:
+            group["lr"] = rate
+        sums += train_step(inputs, parts, progress.step)
+        since += 1
+        progress.step += 1
+        if progress.step % interval and progress.step != total:
+            continue
+        psnr, error = validate(parts.model, inputs)
+        progress.seconds = before + time.perf_counter() - began
+        epoch = progress.step * spec.batch / len(parts.patches)
+        values = (progress.step, epoch, rate, *(sums / since), psnr, error, progress.seconds)
+        progress.history.append(dict(zip(HISTORY, map(float, values), strict=True)))
+        if psnr > progress.best_psnr:
+            progress.best_psnr, progress.best_step = psnr, progress.step
+            best = {name: tensor.detach().cpu().clone() for name, tensor in parts.model.module.state_dict().items()}
+        if not np.isfinite(sums).all():
+            raise DDNetError(
+                f"{inputs.variant.name} seed {inputs.seed}: the loss is no longer finite at step {progress.step}; "
+                "lower training.lr"
+            )
+        left = (time.perf_counter() - began) / (progress.step - at_start) * (total - progress.step)
+        log.info(
+            "%s seed %d: step %d/%d  loss %.4f  val %.2f dB (best %.2f)  ETA %d:%02d",
+            inputs.variant.name, inputs.seed, progress.step, total, sums[0] / since, psnr, progress.best_psnr,
+            *divmod(round(left), 60),
+        )  # fmt: skip
+        sums[:] = 0
+        since = 0
+        _save(state_file, inputs, parts, progress, best)
+    return best
+
+
+def train_step(inputs: Inputs, parts: Setup, step: int) -> NDArray[np.float64]:
+    """One optimiser step; returns (loss, L1 term, perceptual term)."""
+    spec = inputs.training
+    turns = None
+    if spec.augment:
+        turns = np.random.default_rng([inputs.seed, step, 1]).integers(0, 8, spec.batch)
+    arrays = parts.patches.batch(parts.patches.order(inputs.seed, step, spec.batch), turns)
+    image, target, depth = (
+        None if array is None else parts.fabric.to_device(torch.from_numpy(np.ascontiguousarray(array)))
+        for array in arrays
+    )
+    image = image.contiguous(memory_format=torch.channels_last)
+    restored = parts.model(image, depth)
+    content, perceptual = parts.loss(restored, target)
+    parts.optimizer.zero_grad(set_to_none=True)
+    parts.fabric.backward(content + perceptual)
+    parts.optimizer.step()
+    return np.array([content.item() + perceptual.item(), content.item(), perceptual.item()])
+
+
+@torch.inference_mode()
+def validate(model: nn.Module, inputs: Inputs) -> tuple[float, float]:
+    """Mean PSNR in dB and mean absolute error over the whole validation images."""
+    model.eval()
+    store = DepthStore(inputs.depth) if inputs.depth is not None and inputs.variant.uses_depth else None
+    device = next(model.parameters()).device
+    psnrs, errors = [], []
+    for scene in inputs.validation:
+        image, size = pad_to_multiple(to_tensor(read_image(scene.image)).to(device))
+        depth = None if store is None else pad_to_multiple(to_tensor(store(scene)).to(device))[0]
+        target = to_tensor(read_image(scene.target)).to(device)
+        restored = crop_to(model(image, depth), size).float().clamp(0, 1)
+        psnrs.append(-10 * torch.log10(F.mse_loss(restored, target)).item())
+        errors.append(F.l1_loss(restored, target).item())
+    model.train()
+    return float(np.mean(psnrs)), float(np.mean(errors))
+
+
+def _save(
+    path: Path, inputs: Inputs, parts: Setup, progress: Progress, best: dict[str, torch.Tensor]
+) -> None:
+    state = {
+        "model": parts.model.module.state_dict(),
+        "optimizer": parts.optimizer.state_dict(),
+        "progress": vars(progress),
+        "best": best,
+        "rng": torch.get_rng_state(),
+    }
+    save_state(path, inputs.digest(), state)
+
+
+def _resume(path: Path, inputs: Inputs, parts: Setup) -> tuple[Progress, dict[str, torch.Tensor]]:
+    state = load_state(path, inputs.digest())
+    if state is None:
+        return Progress(), {}
+    parts.model.module.load_state_dict(state["model"])
+    parts.optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["rng"])
+    return Progress(**state["progress"]), state["best"]
+
+
+def _write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, HISTORY, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)

@@ -1,0 +1,86 @@
+"""Image files at their own bit depth (no torch here: the report reads pictures too).
+
+DPDD is 16-bit PNG, and Pillow, imageio and scikit-image hand back 8 bits of it; OpenCV keeps all sixteen.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddnet.errors import DDNetError
+from ddnet.files import atomic_path
+
+FloatArray = NDArray[np.float32]
+
+
+def _read_raw(path: str | Path) -> NDArray[np.generic]:
+    import cv2
+
+    if not Path(path).is_file():
+        raise DDNetError(f"{path}: no such image file")
+    raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if raw is None:
+        raise DDNetError(f"{path}: not a readable image (truncated, or not PNG/JPEG/TIFF); fetch or export it again")
+    if raw.dtype not in (np.uint8, np.uint16):
+        raise DDNetError(f"{path}: pixels are {raw.dtype}; allowed are uint8 and uint16")
+    return raw
+
+
+def read_raw_rgb(path: str | Path) -> NDArray[np.generic]:
+    """Read an image as (H, W, 3) RGB in its own integer type (uint8 or uint16); grey is repeated, alpha dropped."""
+    raw = _read_raw(path)
+    if raw.ndim == 2:
+        return np.repeat(raw[..., None], 3, axis=2)
+    return np.ascontiguousarray(raw[..., 2::-1])
+
+
+def bit_depth(raw: NDArray[np.generic]) -> int:
+    """Bits per channel of an integer image: 8 or 16."""
+    return raw.dtype.itemsize * 8
+
+
+def to_float(raw: NDArray[np.generic]) -> FloatArray:
+    """Integer image to float32 in [0, 1] by its own type's maximum."""
+    return raw.astype(np.float32) / np.float32(np.iinfo(raw.dtype).max)
+
+
+def quantise(image: FloatArray, bits: int = 16) -> NDArray[np.generic]:
+    """Float image, clipped to [0, 1], rounded to `bits` (8 or 16) bits."""
+    if bits not in (8, 16):
+        raise DDNetError(f"bits is {bits}; allowed are 8 and 16")
+    scale = 2**bits - 1
+    return np.rint(np.clip(image, 0.0, 1.0).astype(np.float64) * scale).astype(np.uint8 if bits == 8 else np.uint16)
+
+
+def read_image(path: str | Path) -> FloatArray:
+    """Read an image as (H, W, 3) RGB float32 in [0, 1], at its own bit depth."""
+    return to_float(read_raw_rgb(path))
+
+
+def _write_png(path: str | Path, raw: NDArray[np.generic]) -> None:
+    import cv2
+
+    with atomic_path(path) as temporary:
+        if not cv2.imwrite(str(temporary), raw):
+            raise DDNetError(f"{path}: could not be written as an image; use the ending .png and check the free space")
+
+
+def write_image(path: str | Path, image: FloatArray, bits: int = 16) -> None:
+    """Write an (H, W, 3) RGB image in [0, 1] as PNG with 8 or 16 bits per channel."""
+    _write_png(path, np.ascontiguousarray(quantise(image, bits)[..., ::-1]))
+
+
+def read_depth16(path: str | Path) -> FloatArray:
+    """Read a stored depth map: (H, W) float32 normalised inverse depth in [0, 1]."""
+    raw = _read_raw(path)
+    if raw.ndim != 2:
+        raise DDNetError(f"{path}: a depth map has one channel, this file has {raw.shape[2]}")
+    return to_float(raw)
+
+
+def write_depth16(path: str | Path, depth: FloatArray) -> None:
+    """Write an (H, W) depth map in [0, 1] as 16-bit greyscale PNG: a cache that any viewer opens."""
+    _write_png(path, quantise(depth, 16))

@@ -1,0 +1,87 @@
+"""The manifest beside every output: what made it, from what, on what."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("ddnet-bench", "torch", "lightning-fabric", "numpy", "scikit-image", "lpips", "ptflops")
+
+
+def stable_hash(value: Any) -> str:
+    """Twelve hex digits of a JSON-serialisable value, the same on every machine."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def git_state() -> tuple[str, bool]:
+    """Commit of the source tree and whether it has uncommitted changes; ("unknown", False) outside a repository."""
+    root = Path(__file__).resolve().parent.parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ("git", "-C", str(root), *arguments), capture_output=True, text=True, check=True, timeout=20
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return "unknown", False
+
+
+def device_name() -> str:
+    """The GPU in use, or the processor."""
+    if "torch" in sys.modules:
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+class Stopwatch:
+    """Start it before the work and ask for `manifest` after it."""
+
+    def __init__(self) -> None:
+        self._wall = time.perf_counter()
+        self._cpu = time.process_time()
+
+    def manifest(self, **facts: Any) -> dict[str, Any]:
+        """What the work was made from (`facts`) and with: commit, versions, device, times in s, memory in MiB."""
+        commit, dirty = git_state()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {
+            "commit": commit,
+            "dirty": dirty,
+            "versions": _versions(),
+            "device": device_name(),
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "wall_s": round(time.perf_counter() - self._wall, 2),
+            "cpu_s": round(time.process_time() - self._cpu, 2),
+            "peak_memory_mib": round(peak / (1024 if sys.platform != "darwin" else 1024**2), 1),
+            **facts,
+        }

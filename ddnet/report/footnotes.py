@@ -1,0 +1,103 @@
+"""What a table says about itself: test set, seeds, widths, and where its numbers come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ddnet.report.collect import LOCATIONS
+from ddnet.report.evidence import METRIC_NAMES, Evidence
+
+PAPER_TEST_SET = {"table1": "RealDOF", "table2": "DPDD", "table3": "DPDD", "table4": "DPDD"}
+SQUEEZE = "The paper's LPIPS is computed with SqueezeNet and stands next to LPIPS-squeeze only."
+
+
+def plain_text(value: Any) -> str:
+    """A provenance value in one line: mappings as `key value`, several values joined by slashes."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {plain_text(item)}" for key, item in sorted(value.items()))
+    if isinstance(value, list | tuple):
+        return " / ".join(map(plain_text, value))
+    return str(value)
+
+
+def _dates(value: Any) -> str:
+    """The day of the measurement, or the first and the last of several."""
+    days = sorted({str(date)[:10] for date in (value if isinstance(value, list) else [value])})
+    return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+
+
+def _short(key: str, value: Any) -> str:
+    """A table made from many runs names up to three different values; each run's manifest has its own."""
+    if key == "date":
+        return _dates(value)
+    if isinstance(value, list) and len(value) > 3:
+        return f"{len(value)} different, see the runs' manifests"
+    if key == "commit":
+        return plain_text([str(item)[:12] for item in (value if isinstance(value, list) else [value])])
+    return plain_text(value)
+
+
+def provenance_line(evidence: Evidence) -> str:
+    """Commit, digests, device, versions and date in one line; empty where nothing is known."""
+    known = evidence.provenance
+    parts = []
+    if "commit" in known:
+        dirty = known.get("dirty")
+        some_dirty = any(dirty) if isinstance(dirty, list) else bool(dirty)
+        parts.append(f"commit {_short('commit', known['commit'])}" + (" (+dirty)" if some_dirty else ""))
+    for key in ("config_hash", "code_digest", "data_digest", "device", "versions", "date"):
+        if known.get(key) not in (None, "", {}, []):
+            parts.append(f"{key.replace('_', ' ')} {_short(key, known[key])}")
+    return "; ".join(parts)
+
+
+def unavailable_note(evidence: Evidence, metric: str) -> str:
+    """Why a metric has no value: `LPIPS-squeeze: weights unavailable: <reason>`."""
+    reason = evidence.unavailable.get(metric, "not in per_image.csv")
+    return f"{METRIC_NAMES[metric]}: {reason if 'unavailable' in reason else f'unavailable: {reason}'}"
+
+
+def _other_dataset(table: str, dataset: str) -> list[str]:
+    printed = PAPER_TEST_SET.get(table)
+    if printed is None or dataset.lower() == printed.lower():
+        return []
+    kind = "Embedded benchmark" if dataset.startswith("embedded") else dataset
+    return [
+        f"{kind}, not {printed}: the printed numbers are of another dataset, and differences to them are not "
+        "reproduction errors."
+    ]
+
+
+def footnotes(evidence: Evidence, table: str, dataset: str, reference: str = "") -> tuple[str, ...]:
+    """All footnotes of one table.
+
+    Args:
+        dataset: the test set that the table was measured on.
+        reference: what the table's Δ columns are taken against, in words; "" where it has none.
+    """
+    values = evidence.images[evidence.images["dataset"] == dataset]
+    images = values.drop_duplicates("scene")
+    strata = ", ".join(f"{int((images['location'] == name).sum())} {name}" for name in LOCATIONS)
+    seeds = ", ".join(map(str, sorted(set(values["seed"].dropna().astype(int))))) or "none"
+    notes = [f"Measured on {dataset}: {len(images)} test images ({strata}), preset {evidence.preset}."]
+    notes += _other_dataset(table, dataset)
+    notes.append(
+        f"One value per image, mean over images, then over seeds ({seeds}); ± is the sample s.d. over "
+        "seeds, shown where there are several."
+    )
+    if reference:
+        notes.append(
+            f"Δ is the paired PSNR difference to {reference}, with a 95 % interval by a "
+            f"hierarchical bootstrap (seeds, then images; {evidence.draws:,} draws), and the share of images "
+            "on which it is positive."
+        )
+    notes.append(
+        f"Trained at width {evidence.width}; parameters and MACs are those of the paper's width 64 at "
+        "512×512, one forward pass of the restoration network, the depth network not included."
+    )
+    if evidence.depth_source:
+        notes.append(f"Depth: {evidence.depth_source}, unless the row says otherwise.")
+    if line := provenance_line(evidence):
+        notes.append(f"Provenance: {line}.")
+    return tuple(notes)

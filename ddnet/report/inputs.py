@@ -1,0 +1,52 @@
+"""From what a workflow job is handed (plain values and paths) to what the report functions take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ddnet.config import Variant
+from ddnet.data.index import Scene, panel_scenes
+from ddnet.report.collect import RunRef, VariantInfo
+from ddnet.report.panels import PanelScene
+
+BLURRED_LABEL = "Blurred input"
+
+
+def variant_infos(variants: Iterable[Mapping[str, Any]], depth_source: str) -> tuple[VariantInfo, ...]:
+    """Report records of variants given as plain values; `depth_source` is the preset's, where a variant names none."""
+    infos = []
+    for values in variants:
+        variant = Variant(**values)
+        infos.append(
+            VariantInfo(
+                name=variant.name,
+                label=variant.label,
+                studies=variant.study,
+                arch=variant.arch,
+                fusion=variant.fusion,
+                branches=len(variant.branches),
+                depth_source=(variant.depth_source or depth_source) if variant.uses_depth else "",
+                config=variant.model_dump(mode="json", exclude={"name", "label", "study", "aliases"}),
+            )
+        )
+    return tuple(infos)
+
+
+def run_refs(runs: Path, variants: Iterable[VariantInfo], seeds: Sequence[int]) -> list[RunRef]:
+    """The blurred input and every variant with every seed, under `results/runs/<preset>`."""
+    refs = [RunRef("blurred", None, BLURRED_LABEL, runs / "blurred")]
+    for variant in variants:
+        refs += [RunRef(variant.name, seed, variant.label, runs / f"{variant.name}-seed{seed}") for seed in seeds]
+    return refs
+
+
+def panel_inputs(scenes: Sequence[Scene], count: int, depth: Path | None) -> list[PanelScene]:
+    """What the panel figures show; `depth` is the folder of estimated maps, if any."""
+    return [
+        PanelScene(
+            scene.dataset, scene.scene, scene.location, scene.image, scene.target, depth / f"{scene.key}.png" if depth else None
+        )
+        for scene in panel_scenes(scenes, count)
+    ]

@@ -1,0 +1,209 @@
+"""Pictures of a few scenes: restored images with a zoomed crop, and the GRU's update gates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddnet.errors import DDNetError
+from ddnet.images import read_depth16, read_image
+from ddnet.report.collect import RunRef
+from ddnet.report.style import PALETTE, house_style, new_figure, save, wrapped
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+GATE_SCALES = ("z_full", "z_half", "z_quarter", "z_eighth")
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class PanelScene:
+    """A scene to show: paths of its image, its target, and the depth map (16-bit PNG) where there is one."""
+
+    dataset: str
+    scene: str
+    location: str
+    image: Path
+    target: Path
+    depth: Path | None = None
+
+    @property
+    def caption(self) -> str:
+        """What stands beside its row."""
+        return f"{self.scene}\n{self.location}" if self.location else self.scene
+
+
+def most_blurred(image: FloatArray, target: FloatArray, size: int) -> tuple[int, int]:
+    """Top and left of the size×size window in which image and target differ most.
+
+    Sums of |difference| over every window through an integral image; ties go to the first.
+    """
+    difference = np.abs(image - target).mean(axis=2, dtype=np.float64)
+    integral = np.pad(difference, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    sums = (
+        integral[size:, size:] - integral[:-size, size:] - integral[size:, :-size] + integral[:-size, :-size]
+    )
+    top, left = np.unravel_index(int(sums.argmax()), sums.shape)
+    return int(top), int(left)
+
+
+def _psnr(images: pd.DataFrame, ref: RunRef, scene: PanelScene) -> float:
+    same = images["seed"].isna() if ref.seed is None else images["seed"] == ref.seed
+    row = images[
+        same.fillna(False)
+        & (images["variant"] == ref.variant)
+        & (images["metric"] == "psnr")
+        & (images["dataset"] == scene.dataset)
+        & (images["scene"] == scene.scene)
+    ]
+    return float(row["value"].iloc[0]) if len(row) else float("nan")
+
+
+def psnr_of(image: FloatArray, target: FloatArray) -> float:
+    """PSNR in dB of an input as it is read, for the corner of its picture."""
+    error = float(np.mean((image.astype(np.float64) - target) ** 2))
+    return float("inf") if error == 0 else -10 * float(np.log10(error))
+
+
+def _show(axes: Axes, image: FloatArray, corner: str = "", **options: Any) -> Any:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    shown = axes.imshow(
+        np.clip(image, 0, 1) if image.ndim == 3 else image, interpolation="antialiased", **options
+    )
+    if corner:
+        axes.text(
+            0.97, 0.96, corner, transform=axes.transAxes, ha="right", va="top", fontsize=7.5, color="white",
+            bbox={"facecolor": "black", "alpha": 0.6, "pad": 1.5, "edgecolor": "none"},
+        )  # fmt: skip
+    return shown
+
+
+def _frame(axes: Axes, top: int, left: int, size: int) -> None:
+    from matplotlib.patches import Rectangle
+
+    corner = (left - 0.5, top - 0.5)
+    axes.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=PALETTE[5], linewidth=1.3))
+
+
+def _read_restored(ref: RunRef, scene: PanelScene) -> FloatArray:
+    return read_image(ref.folder / "restored" / scene.dataset / f"{scene.scene}.png")
+
+
+def draw_panels(
+    title: str, runs: Sequence[RunRef], scenes: Sequence[PanelScene], images: pd.DataFrame, path: str | Path
+) -> Path:
+    """Per scene two rows, whole pictures and a crop: input, every run, target, depth; PSNR in the corner.
+
+    The crop is where the input differs most from its target, so it is chosen by the data and not by its
+    outcome.
+
+    Raises:
+        DDNetError: no scene, or a restored image is missing.
+    """
+    if not scenes:
+        raise DDNetError(f"panels of '{title}': no scene was chosen; name at least one panel scene")
+    with_depth = any(scene.depth for scene in scenes)
+    headings = ["Input", *(ref.label for ref in runs), "Target", *(["Depth"] if with_depth else [])]
+    with house_style():
+        loaded = [(read_image(scene.image), read_image(scene.target)) for scene in scenes]
+        aspects = [image.shape[0] / image.shape[1] for image, _ in loaded]
+        width = 1.25
+        heights = [height for aspect in aspects for height in (width * aspect, width)]
+        figure = new_figure(width * len(headings) + 0.5, sum(heights) + 0.06 * len(heights) + 0.6)
+        figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0.01, hspace=0.01)  # type: ignore[union-attr, call-arg]
+        grid = figure.subplots(len(heights), len(headings), squeeze=False, height_ratios=heights)
+        for position, (scene, (image, target)) in enumerate(zip(scenes, loaded, strict=True)):
+            size = max(8, min(image.shape[:2]) // 4)
+            top, left = most_blurred(image, target, size)
+            pictures: list[tuple[FloatArray, str]] = [(image, f"{psnr_of(image, target):.2f} dB")]
+            pictures += [(_read_restored(ref, scene), f"{_psnr(images, ref, scene):.2f} dB") for ref in runs]
+            pictures.append((target, ""))
+            if scene.depth is not None:
+                pictures.append((read_depth16(scene.depth), ""))
+            for column in range(len(headings)):
+                whole, crop = grid[2 * position, column], grid[2 * position + 1, column]
+                if column >= len(pictures):
+                    whole.set_axis_off()
+                    crop.set_axis_off()
+                    continue
+                picture, corner = pictures[column]
+                options: dict[str, Any] = {"cmap": "magma", "vmin": 0, "vmax": 1} if picture.ndim == 2 else {}
+                _show(whole, picture, corner, **options)
+                _frame(whole, top, left, size)
+                _show(crop, picture[top : top + size, left : left + size], **options)
+            grid[2 * position, 0].set_ylabel(scene.caption, fontsize=8)
+            grid[2 * position + 1, 0].set_ylabel("crop", fontsize=8)
+        for axes, heading in zip(grid[0], wrapped(headings, 15), strict=True):
+            axes.set_title(heading, fontsize=8.5, fontweight="normal")
+        heading = f"{title}: test scenes, and the crop with most blur"
+        figure.suptitle(heading, x=0.01, ha="left", fontweight="bold", fontsize=10)
+        return save(figure, path)
+
+
+def _gates(
+    runs: Sequence[RunRef], reference: str, scenes: Sequence[PanelScene]
+) -> tuple[RunRef, list[PanelScene]]:
+    """The run whose gates are shown (the reference's, else the first with some), and its scenes."""
+    for ref in sorted(runs, key=lambda item: item.variant != reference):
+        found = [s for s in scenes if (ref.folder / "gates" / s.dataset / f"{s.scene}.npz").is_file()]
+        if found:
+            return ref, found
+    raise DDNetError(
+        f"no gates/<dataset>/<scene>.npz of {', '.join(ref.name for ref in runs)}: evaluate a variant with GRU "
+        "fusion on the panel scenes, or leave the kind 'gates' out"
+    )
+
+
+def draw_gates(
+    title: str, runs: Sequence[RunRef], reference: str, scenes: Sequence[PanelScene], path: str | Path
+) -> Path:
+    """Input, depth and the update gate z at the four scales, mean over channels, on one colour scale.
+
+    h' = (1 − z)·h + z·q: where z is near 0 the blur feature passes unchanged, where it is near 1 the depth
+    rewrites it.
+
+    Raises:
+        DDNetError: no run has gate maps for any of the scenes.
+    """
+    ref, shown = _gates(runs, reference, scenes)
+    with house_style():
+        stored = []
+        for scene in shown:
+            with np.load(ref.folder / "gates" / scene.dataset / f"{scene.scene}.npz") as arrays:
+                stored.append([arrays[name] for name in GATE_SCALES])
+        values = np.concatenate([gate.ravel() for gates in stored for gate in gates])
+        low, high = (float(value) for value in np.quantile(values, [0.005, 0.995]))
+        inputs = [read_image(scene.image) for scene in shown]
+        heights = [1.45 * image.shape[0] / image.shape[1] for image in inputs]
+        figure = new_figure(1.45 * 6 + 1.3, 0.98 * sum(heights) + 0.5)
+        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)  # type: ignore[union-attr, call-arg]
+        grid = figure.subplots(len(shown), 6, squeeze=False, height_ratios=heights)
+        gate_image: Any = None
+        for row, scene, image, gates in zip(grid, shown, inputs, stored, strict=True):
+            _show(row[0], image)
+            row[0].set_ylabel(scene.caption, fontsize=8)
+            if scene.depth is None:
+                row[1].set_axis_off()
+            else:
+                _show(row[1], read_depth16(scene.depth), cmap="magma", vmin=0, vmax=1)
+            for axes, gate in zip(row[2:], gates, strict=True):
+                gate_image = _show(axes, gate, cmap="viridis", vmin=low, vmax=high)
+        headings = ("Input", "Depth", "z, full size", "z, 1/2", "z, 1/4", "z, 1/8")
+        for axes, heading in zip(grid[0], headings, strict=True):
+            axes.set_title(heading, fontsize=8.5, fontweight="normal")
+        bar = figure.colorbar(gate_image, ax=grid[:, 2:], shrink=0.9, aspect=18, pad=0.015, extend="both")
+        bar.set_label("update gate z (channel mean)", fontsize=8)
+        heading = f"{title}: update gates of {ref.label} ({ref.name})"
+        figure.suptitle(heading, x=0.01, ha="left", fontweight="bold", fontsize=10)
+        return save(figure, path)

@@ -1,0 +1,40 @@
+"""Between (H, W, C) arrays and (B, C, H, W) tensors, and the padding that a 16-fold pyramid needs."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ddnet.images import FloatArray
+
+
+def to_tensor(image: FloatArray) -> torch.Tensor:
+    """(H, W, 3) or (H, W) array to a (1, C, H, W) tensor."""
+    planes = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
+    return torch.from_numpy(np.ascontiguousarray(planes))[None]
+
+
+def to_array(tensor: torch.Tensor) -> FloatArray:
+    """(1, 3, H, W) tensor to an (H, W, 3) float32 array."""
+    return tensor[0].detach().float().cpu().permute(1, 2, 0).contiguous().numpy()
+
+
+def pad_to_multiple(x: torch.Tensor, multiple: int = 16) -> tuple[torch.Tensor, tuple[int, int]]:
+    """Pad (B, C, H, W) at the bottom and right so that both sides are multiples of `multiple`.
+
+    Reflection where the side is longer than the padding, repetition of the border otherwise (tiny images).
+
+    Returns:
+        The padded tensor and the original (H, W) for `crop_to`.
+    """
+    height, width = x.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    if bottom or right:
+        mode = "reflect" if bottom < height and right < width else "replicate"
+        x = torch.nn.functional.pad(x, (0, right, 0, bottom), mode=mode)
+    return x, (height, width)
+
+
+def crop_to(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Undo `pad_to_multiple`."""
+    return x[..., : size[0], : size[1]]

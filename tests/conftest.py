@@ -1,0 +1,18 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the real AlexNet and VGG-16 trunks; `DDNET_WEIGHTS` names one that exists already."""
+    from ddnet.weights import fetch_weights
+
+    folder = Path(os.environ.get("DDNET_WEIGHTS") or tmp_path_factory.mktemp("weights"))
+    fetch_weights(required=["alexnet", "vgg16"], optional=[], folder=folder)
+    return folder

@@ -1,0 +1,81 @@
+"""What every depth source must do, run over whatever the registry finds: a new file has tests already."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ddnet.depth import build_depth_source
+from ddnet.depth._base import NEEDS, DepthSource
+from ddnet.depth._network import DepthNetwork
+from ddnet.depth._weights import save_fitted
+from ddnet.errors import DDNetError
+from ddnet.registry import names, resolve
+
+SIZES = [(64, 64), (61, 83), (40, 97)]  # a network size, odd sides, one side shorter than the network's
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("depth_model") / "random.pt"
+    torch.manual_seed(0)
+    save_fitted(path, [DepthNetwork()], (64, 64), [[]])
+    return path
+
+
+def _inputs(needs: frozenset[str], height: int, width: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(7)
+    given = {"image": rng.random((height, width, 3), dtype=np.float32)}
+    if "true_depth" in needs:
+        given["true_depth"] = np.linspace(0, 1, height * width, dtype=np.float32).reshape(height, width)
+    if "other" in needs:
+        given["other"] = rng.random((height + 5, width - 3), dtype=np.float32)
+    return given
+
+
+@pytest.mark.parametrize("name", names("depth"))
+def test_a_source_declares_known_needs_and_says_what_it_is(name: str) -> None:
+    cls = resolve("depth", name)
+    assert issubclass(cls, DepthSource)
+    assert cls.needs <= NEEDS
+    assert inspect.getdoc(cls) and inspect.getdoc(inspect.getmodule(cls))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("name", names("depth"))
+def test_depth_has_the_images_size_and_lies_in_0_to_1(name: str, size: tuple[int, int], model: Path) -> None:
+    source = build_depth_source(name, model)
+    given = _inputs(source.needs, *size)
+    copies = {key: value.copy() for key, value in given.items()}
+    depth = source.predict(**given)
+    assert depth.shape == size
+    assert depth.dtype == np.float32
+    assert np.isfinite(depth).all() and depth.min() >= 0 and depth.max() <= 1
+    for key, value in given.items():
+        np.testing.assert_array_equal(value, copies[key], err_msg=f"{name} changed its argument {key}")
+
+
+@pytest.mark.parametrize("name", names("depth"))
+def test_the_same_seed_gives_the_same_depth(name: str, model: Path) -> None:
+    source = build_depth_source(name, model)
+    given = _inputs(source.needs, 61, 83)
+    first = source.predict(**given, rng=np.random.default_rng(3))
+    again = build_depth_source(name, model).predict(**given, rng=np.random.default_rng(3))
+    np.testing.assert_array_equal(first, again)
+
+
+@pytest.mark.parametrize("name", [n for n in names("depth") if resolve("depth", n).needs - {"model"}])
+def test_a_missing_need_is_refused_by_name(name: str, model: Path) -> None:
+    image = np.zeros((64, 64, 3), dtype=np.float32)
+    with pytest.raises(DDNetError, match=f"depth source '{name}' needs"):
+        build_depth_source(name, model).predict(image)
+
+
+@pytest.mark.parametrize("name", [n for n in names("depth") if "model" in resolve("depth", n).needs])
+def test_a_missing_model_is_refused_with_the_fix(name: str) -> None:
+    with pytest.raises(DDNetError, match="needs weights; give model_path"):
+        build_depth_source(name)

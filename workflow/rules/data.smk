@@ -1,0 +1,56 @@
+rule render_scenes:
+    output:
+        manifest="data/{preset}/scenes.json",
+    params:
+        data=PLAN.part("data")["data"],
+        code=PLAN.code(["ddnet.data.embedded"], script="render_scenes"),
+        cpus=lambda wildcards, threads: cpus(threads),
+    log:
+        "logs/{preset}/render_scenes.log",
+    benchmark:
+        "logs/{preset}/render_scenes.tsv"
+    threads: workflow.cores or 1
+    script:
+        "../scripts/render_scenes.py"
+
+
+rule index_dataset:
+    input:
+        manifest="data/{preset}/scenes.json",
+    output:
+        index="data/{preset}/index.csv",
+    params:
+        code=PLAN.code(["ddnet.data.embedded", "ddnet.data.index"], script="index_dataset"),
+    log:
+        "logs/{preset}/index_dataset.log",
+    threads: CORES_PER_CPU
+    script:
+        "../scripts/index_dataset.py"
+
+
+rule extract_patches:
+    input:
+        index="data/{preset}/index.csv",
+    output:
+        multiext("data/{preset}/patches/", "images.npy", "targets.npy", "scenes.csv", "patches.csv"),
+    params:
+        patches=PLAN.part("training")["training"]["patches"],
+        code=PLAN.code(["ddnet.data.patches"], script="extract_patches"),
+    log:
+        "logs/{preset}/extract_patches.log",
+    threads: CORES_PER_CPU
+    script:
+        "../scripts/extract_patches.py"
+
+
+rule fetch_weights:
+    output:
+        manifest="data/weights/manifest.json",
+    params:
+        code=PLAN.code(["ddnet.weights"], script="fetch_weights"),
+        perceptual=PLAN.settings.training.perceptual.trunk,
+    log:
+        "logs/fetch_weights.log",
+    threads: CORES_PER_CPU
+    script:
+        "../scripts/fetch_weights.py"

@@ -1,0 +1,55 @@
+FITTED = "data/{preset}/depth_model/monodepth2.pt"
+
+
+def depth_inputs(wildcards):
+    """What a depth source is estimated from: the index, the fitted network, or another source's maps."""
+    inputs = {"index": "data/{preset}/index.csv"}
+    if wildcards.source == "monodepth2":
+        inputs["model"] = FITTED
+    elif wildcards.source == "shuffled":
+        inputs["base"] = f"data/{{preset}}/depth/{slug(PLAN.settings.depth.source)}/index.csv"
+    return inputs
+
+
+rule fit_depth:
+    input:
+        index="data/{preset}/index.csv",
+    output:
+        model=FITTED,
+        history="data/{preset}/depth_model/history.csv",
+    params:
+        depth=PLAN.part("depth")["depth"],
+        code=PLAN.code(["ddnet.engine.fit_depth"], script="fit_depth"),
+        cpus=lambda wildcards, threads: cpus(threads),
+    log:
+        "logs/{preset}/fit_depth.log",
+    benchmark:
+        "logs/{preset}/fit_depth.tsv"
+    threads: workflow.cores or 1
+    resources:
+        gpu=min(1, GPUS),
+    script:
+        "../scripts/fit_depth.py"
+
+
+rule estimate_depth:
+    input:
+        unpack(depth_inputs),
+    output:
+        index="data/{preset}/depth/{source}/index.csv",
+        preview=report("data/{preset}/depth/{source}/preview.png", category="Depth", labels={"source": "{source}"}),
+    params:
+        source=lambda wildcards: next(
+            name
+            for name in [PLAN.settings.depth.source, *filter(None, map(PLAN.depth_source, PLAN.variants))]
+            if slug(name) == wildcards.source
+        ),
+        seed=PLAN.settings.data.seed if PLAN.settings.data.kind == "embedded" else 0,
+        code=lambda wildcards: PLAN.code(
+            ["ddnet.engine.estimate_depth", f"ddnet.depth.{wildcards.source.split('-')[0]}"], script="estimate_depth"
+        ),
+    log:
+        "logs/{preset}/estimate_depth/{source}.log",
+    threads: CORES_PER_CPU
+    script:
+        "../scripts/estimate_depth.py"

@@ -1,0 +1,54 @@
+METRIC_MODULES = [f"ddnet.metrics.{name}" for name in PLAN.settings.evaluation.metrics]
+
+
+rule evaluate:
+    input:
+        index="data/{preset}/index.csv",
+        model="results/runs/{preset}/{variant}-seed{seed}/model.pt",
+        history="results/runs/{preset}/{variant}-seed{seed}/history.csv",
+        manifest="results/runs/{preset}/{variant}-seed{seed}/manifest.json",
+        complexity="results/complexity/{preset}/{variant}.json",
+        depth=run_depth,
+        weights="data/weights/manifest.json",
+    output:
+        images="results/runs/{preset}/{variant}-seed{seed}/per_image.csv",
+        summary="results/runs/{preset}/{variant}-seed{seed}/evaluation.json",
+        card="results/runs/{preset}/{variant}-seed{seed}/model_card.md",
+    params:
+        evaluation=PLAN.part("evaluation")["evaluation"],
+        variant=lambda wildcards: PLAN.variants[wildcards.variant].model_dump(mode="json"),
+        default_source=PLAN.settings.depth.source,
+        code=lambda wildcards: PLAN.code(
+            ["ddnet.engine.evaluate", "ddnet.report.model_card", *METRIC_MODULES], wildcards.variant, "evaluate"
+        ),
+        cpus=lambda wildcards, threads: cpus(threads),
+    log:
+        "logs/{preset}/evaluate/{variant}-seed{seed}.log",
+    priority: 5
+    threads: CORES_PER_CPU
+    resources:
+        gpu=min(1, GPUS),
+    script:
+        "../scripts/evaluate.py"
+
+
+rule evaluate_baseline:
+    input:
+        index="data/{preset}/index.csv",
+        weights="data/weights/manifest.json",
+    output:
+        images="results/runs/{preset}/{baseline}/per_image.csv",
+        summary="results/runs/{preset}/{baseline}/evaluation.json",
+    params:
+        evaluation=PLAN.part("evaluation")["evaluation"],
+        code=lambda wildcards: PLAN.code(
+            ["ddnet.engine.evaluate", f"baselines.{wildcards.baseline}", *METRIC_MODULES], script="evaluate_baseline"
+        ),
+        cpus=lambda wildcards, threads: cpus(threads),
+    log:
+        "logs/{preset}/evaluate/{baseline}.log",
+    wildcard_constraints:
+        baseline="blurred",
+    threads: CORES_PER_CPU
+    script:
+        "../scripts/evaluate_baseline.py"

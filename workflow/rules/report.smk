@@ -1,0 +1,95 @@
+RUNS = "results/runs/{preset}"
+PRINTED = Path(workflow.basedir) / "results" / "paper"
+REPORT_SETTINGS = {
+    "preset": PLAN.settings.preset,
+    "seeds": list(PLAN.settings.seeds),
+    "datasets": list(PLAN.datasets),
+    "width": PLAN.settings.model.width,
+    "depth_source": PLAN.settings.depth.source,
+    "panels": PLAN.settings.evaluation.panels,
+}
+
+
+def dumped(names):
+    """Variants as plain values, for a job's parameters."""
+    return [PLAN.variants[name].model_dump(mode="json") for name in names]
+
+
+def report_inputs(names, *files):
+    """The evaluations of the named variants and of the blurred input, and the variants' sizes."""
+    names = list(names)
+    return {
+        "runs": [f"results/runs/{PLAN.settings.preset}/blurred/per_image.csv", *run_files(names, "per_image.csv")],
+        "complexity": complexity_files(names),
+    }
+
+
+rule make_table:
+    input:
+        unpack(lambda wildcards: report_inputs(PLAN.table_variants(wildcards.table))),
+        # Table S1 is ours: only Tables 1 to 4 have a printed counterpart.
+        printed=lambda wildcards: [] if "S" in wildcards.table else PRINTED / f"{wildcards.table}.csv",
+    output:
+        csv="results/tables/{preset}/{table}.csv",
+        md="results/tables/{preset}/{table}.md",
+        tex="results/tables/{preset}/{table}.tex",
+        html=report("results/tables/{preset}/{table}.html", category="Tables", labels={"table": "{table}"}),
+    params:
+        settings=REPORT_SETTINGS,
+        printed=str(PRINTED),
+        variants=lambda wildcards: dumped(PLAN.table_variants(wildcards.table)),
+        code=PLAN.code(["ddnet.report.tables", "ddnet.report.inputs"], script="make_table"),
+    log:
+        "logs/{preset}/make_table/{table}.log",
+    threads: CORES_PER_CPU
+    script:
+        "../scripts/make_table.py"
+
+
+rule draw_study:
+    input:
+        unpack(lambda wildcards: report_inputs(PLAN.study_variants(wildcards.study))),
+        index="data/{preset}/index.csv",
+        depth=f"data/{{preset}}/depth/{slug(PLAN.settings.depth.source)}/index.csv",
+    output:
+        **{
+            kind: report(
+                f"results/figures/{{preset}}/{{study}}/{kind}.png",
+                category="Figures",
+                subcategory="{study}",
+                labels={"study": "{study}", "figure": kind},
+            )
+            for kind in ("ablation", "psnr_params", "curves", "panels", "gates")
+        },
+    params:
+        settings=REPORT_SETTINGS,
+        variants=lambda wildcards: dumped(PLAN.study_variants(wildcards.study)),
+        reference=lambda wildcards: "ddnet_1b",
+        code=PLAN.code(["ddnet.report.figures", "ddnet.report.inputs"], script="draw_study"),
+    log:
+        "logs/{preset}/draw_study/{study}.log",
+    threads: CORES_PER_CPU
+    script:
+        "../scripts/draw_study.py"
+
+
+rule export_mlflow:
+    input:
+        unpack(lambda wildcards: report_inputs(PLAN.selected)),
+        cards=run_files(PLAN.selected, "model_card.md"),
+        tables=table_files(PLAN.tables),
+        figures=figure_files(PLAN.settings.studies),
+    output:
+        "results/mlflow/{preset}.json",
+    params:
+        settings=REPORT_SETTINGS,
+        config=PLAN.settings.model_dump(mode="json"),
+        variants=dumped(PLAN.selected),
+        tables={name: TABLES[name] for name in PLAN.tables},
+        studies=list(PLAN.settings.studies),
+        code=PLAN.code(["ddnet.report.mlflow_export", "ddnet.report.inputs"], script="export_mlflow"),
+    log:
+        "logs/{preset}/export_mlflow.log",
+    threads: CORES_PER_CPU
+    script:
+        "../scripts/export_mlflow.py"

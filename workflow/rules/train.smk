@@ -1,0 +1,46 @@
+def run_depth(wildcards):
+    """Depth maps that a variant reads; none for a variant without depth."""
+    source = PLAN.depth_source(wildcards.variant)
+    return f"data/{wildcards.preset}/depth/{slug(source)}/index.csv" if source else []
+
+
+rule train:
+    input:
+        index="data/{preset}/index.csv",
+        patches="data/{preset}/patches/patches.csv",
+        depth=run_depth,
+        weights="data/weights/manifest.json",
+    output:
+        model="results/runs/{preset}/{variant}-seed{seed}/model.pt",
+        history="results/runs/{preset}/{variant}-seed{seed}/history.csv",
+        manifest="results/runs/{preset}/{variant}-seed{seed}/manifest.json",
+    params:
+        settings=PLAN.part("model", "training"),
+        variant=lambda wildcards: PLAN.variants[wildcards.variant].model_dump(mode="json"),
+        code=lambda wildcards: PLAN.code(["ddnet.engine.train"], wildcards.variant, "train"),
+        depth_source=lambda wildcards: PLAN.depth_source(wildcards.variant),
+        cpus=lambda wildcards, threads: cpus(threads),
+    log:
+        "logs/{preset}/train/{variant}-seed{seed}.log",
+    benchmark:
+        "logs/{preset}/train/{variant}-seed{seed}.tsv"
+    priority: lambda wildcards: 10 * sum(PLAN.variants[wildcards.variant].branches)
+    threads: CORES_PER_CPU
+    resources:
+        gpu=min(1, GPUS),
+    script:
+        "../scripts/train.py"
+
+
+rule measure_complexity:
+    output:
+        "results/complexity/{preset}/{variant}.json",
+    params:
+        settings=PLAN.part("complexity"),
+        variant=lambda wildcards: PLAN.variants[wildcards.variant].model_dump(mode="json"),
+        code=lambda wildcards: PLAN.code(["ddnet.engine.complexity"], wildcards.variant, "measure_complexity"),
+    log:
+        "logs/{preset}/measure_complexity/{variant}.log",
+    threads: CORES_PER_CPU
+    script:
+        "../scripts/measure_complexity.py"

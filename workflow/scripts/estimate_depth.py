@@ -1,0 +1,18 @@
+"""Estimate one depth source for every image of the index, once per whole image."""
+
+from pathlib import Path
+
+from ddnet.data.index import read_index
+from ddnet.engine.estimate_depth import estimate_depth
+from ddnet.log import job_log
+
+job = snakemake
+with job_log(str(job.log)):
+    estimate_depth(
+        read_index(job.input.index),
+        job.params.source,
+        Path(job.output.index).parent,
+        model_path=Path(job.input.model) if "model" in job.input.keys() else None,
+        base_folder=Path(job.input.base).parent if "base" in job.input.keys() else None,
+        seed=job.params.seed,
+    )

@@ -1,0 +1,31 @@
+"""Restore the test sets with one trained network, measure every image, and write its model card."""
+
+from pathlib import Path
+
+import torch
+
+from ddnet.data.index import panel_scenes, read_index
+from ddnet.engine.checkpoint import load_run
+from ddnet.engine.estimate_depth import DepthStore
+from ddnet.engine.evaluate import ModelRestorer, evaluate, write_evaluation, write_gate_maps
+from ddnet.log import job_log
+from ddnet.metrics import build_metrics
+from ddnet.provenance import Stopwatch
+from ddnet.report.inputs import variant_infos
+from ddnet.report.model_card import write_model_card
+
+job = snakemake
+torch.set_num_threads(job.params.cpus)
+with job_log(str(job.log)):
+    watch, spec, out = Stopwatch(), job.params.evaluation, Path(job.output.images).parent
+    run = load_run(Path(job.input.model))
+    depths = DepthStore(Path(job.input.depth).parent) if job.input.depth else lambda scene: None
+    scenes = read_index(job.input.index, split="test")
+    panels = panel_scenes(scenes, spec["panels"])
+    metrics, unavailable = build_metrics(spec["metrics"], Path(job.input.weights).parent)
+    restorer = ModelRestorer(run.model)
+    rows = evaluate(restorer, scenes, depths, metrics, out, spec["save"], {scene.key for scene in panels})
+    write_gate_maps(restorer.model, panels, depths, out)
+    write_evaluation(job.output.summary, rows, unavailable, {"provenance": watch.manifest(code_digest=job.params.code)})
+    [info] = variant_infos([job.params.variant], job.params.default_source)
+    write_model_card(job.output.card, info, int(job.wildcards.seed), out, Path(job.input.complexity))

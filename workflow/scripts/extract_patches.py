@@ -1,0 +1,14 @@
+"""Choose the training patches and stack the training images for memory-mapped reading."""
+
+import logging
+from pathlib import Path
+
+from ddnet.config import Patches
+from ddnet.data.index import read_index
+from ddnet.data.patches import extract_patches
+from ddnet.log import job_log
+
+with job_log(str(snakemake.log)):
+    scenes = read_index(snakemake.input.index, split="train")
+    count = extract_patches(scenes, Path(snakemake.output[0]).parent, Patches(**snakemake.params.patches))
+    logging.info("%d patches of %d images", count, len(scenes))

@@ -1,0 +1,11 @@
+"""Count parameters and MACs of one variant at the paper's width."""
+
+from ddnet.config import Complexity, Variant
+from ddnet.engine.complexity import measure_complexity
+from ddnet.files import write_json
+from ddnet.log import job_log
+
+job = snakemake
+with job_log(str(job.log)):
+    settings, variant = job.params.settings, Variant(**job.params.variant)
+    write_json(job.output[0], measure_complexity(variant, Complexity(**settings["complexity"])))

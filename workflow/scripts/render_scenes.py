@@ -1,0 +1,18 @@
+"""Render every split of the embedded benchmark."""
+
+from pathlib import Path
+
+from ddnet.config import EmbeddedData
+from ddnet.data.embedded import render_benchmark
+from ddnet.files import write_json
+from ddnet.log import job_log
+from ddnet.provenance import Stopwatch
+
+job = snakemake
+with job_log(str(job.log)):
+    data = EmbeddedData(**job.params.data)
+    watch = Stopwatch()
+    manifest = Path(job.output.manifest)
+    splits = {"train": data.train, "val": data.val, "test": data.test, "embedded_ood": data.embedded_ood}
+    render_benchmark(manifest.parent / "scenes", splits, data.size, data.lens_samples, data.seed, job.params.cpus)
+    write_json(manifest, watch.manifest(data=job.params.data, code=job.params.code))

@@ -1,0 +1,32 @@
+"""Train one variant with one seed."""
+
+from pathlib import Path
+
+import torch
+
+from ddnet.config import Model, Training, Variant
+from ddnet.data.index import read_index
+from ddnet.engine.train import Inputs, train
+from ddnet.files import sha256
+from ddnet.log import job_log
+
+job = snakemake
+torch.set_num_threads(job.params.cpus)
+with job_log(str(job.log)):
+    inputs = Inputs(
+        variant=Variant(**job.params.variant),
+        seed=int(job.wildcards.seed),
+        model=Model(**job.params.settings["model"]),
+        training=Training(**job.params.settings["training"]),
+        patches=Path(job.input.patches).parent,
+        training_scenes=read_index(job.input.index, split="train"),
+        validation=read_index(job.input.index, split="val"),
+        depth=Path(job.input.depth).parent if job.input.depth else None,
+        weights=Path(job.input.weights).parent,
+        stamp={
+            "code_digest": job.params.code,
+            "data_digest": sha256(job.input.index)[:12],
+            "depth_source": job.params.depth_source,
+        },
+    )
+    train(inputs, Path(job.output.model).parent)
