@@ -6,6 +6,7 @@ DPDD is 16-bit PNG, and Pillow, imageio and scikit-image hand back 8 bits of it;
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,10 @@ from ddnet.errors import DDNetError
 from ddnet.files import atomic_path
 
 FloatArray = NDArray[np.float32]
+RawArray = NDArray[Any]  # uint8 or uint16
 
 
-def _read_raw(path: str | Path) -> NDArray[np.generic]:
+def _read_raw(path: str | Path) -> RawArray:
     import cv2
 
     if not Path(path).is_file():
@@ -29,7 +31,7 @@ def _read_raw(path: str | Path) -> NDArray[np.generic]:
     return raw
 
 
-def read_raw_rgb(path: str | Path) -> NDArray[np.generic]:
+def read_raw_rgb(path: str | Path) -> RawArray:
     """Read an image as (H, W, 3) RGB in its own integer type (uint8 or uint16); grey is repeated, alpha dropped."""
     raw = _read_raw(path)
     if raw.ndim == 2:
@@ -37,17 +39,17 @@ def read_raw_rgb(path: str | Path) -> NDArray[np.generic]:
     return np.ascontiguousarray(raw[..., 2::-1])
 
 
-def bit_depth(raw: NDArray[np.generic]) -> int:
+def bit_depth(raw: RawArray) -> int:
     """Bits per channel of an integer image: 8 or 16."""
     return raw.dtype.itemsize * 8
 
 
-def to_float(raw: NDArray[np.generic]) -> FloatArray:
+def to_float(raw: RawArray) -> FloatArray:
     """Integer image to float32 in [0, 1] by its own type's maximum."""
     return raw.astype(np.float32) / np.float32(np.iinfo(raw.dtype).max)
 
 
-def quantise(image: FloatArray, bits: int = 16) -> NDArray[np.generic]:
+def quantise(image: FloatArray, bits: int = 16) -> RawArray:
     """Float image, clipped to [0, 1], rounded to `bits` (8 or 16) bits."""
     if bits not in (8, 16):
         raise DDNetError(f"bits is {bits}; allowed are 8 and 16")
@@ -60,7 +62,7 @@ def read_image(path: str | Path) -> FloatArray:
     return to_float(read_raw_rgb(path))
 
 
-def _write_png(path: str | Path, raw: NDArray[np.generic]) -> None:
+def _write_png(path: str | Path, raw: RawArray) -> None:
     import cv2
 
     with atomic_path(path) as temporary:

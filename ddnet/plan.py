@@ -118,7 +118,7 @@ class Plan:
         files = _closure([*modules, *(self._model_modules(variant) if variant else [])])
         if script:
             files = [*files, ROOT / "workflow" / "scripts" / f"{script}.py"]
-        return hashlib.sha256("".join(map(_digest, files)).encode()).hexdigest()[:12]
+        return hashlib.sha256("".join(_read(file).digest for file in files).encode()).hexdigest()[:12]
 
     def _model_modules(self, variant: str) -> list[str]:
         chosen = self.variants[variant]
@@ -168,39 +168,39 @@ def _closure(modules: Sequence[str]) -> list[Path]:
         file = _file_of(module)
         if file is not None:
             seen[module] = file
-            queue += [name for name in _imports(file) if name.split(".")[0] in ("ddnet", "baselines")]
+            queue += [name for name in _read(file).imports if name.split(".")[0] in ("ddnet", "baselines")]
     return sorted(set(seen.values()))
 
 
+@dataclass(frozen=True)
+class _Source:
+    """What a digest needs of one file."""
+
+    imports: tuple[str, ...]
+    digest: str
+
+
+def _read(file: Path) -> _Source:
+    return _read_version(file, file.stat().st_mtime_ns)
+
+
 @lru_cache(maxsize=None)
-def _parsed(file: Path, changed: int) -> ast.Module:
+def _read_version(file: Path, version: int) -> _Source:
+    """Module-level imports, and the digest of the syntax tree without docstrings and positions."""
     try:
-        return ast.parse(file.read_text(encoding="utf-8"))
+        tree = ast.parse(file.read_text(encoding="utf-8"))
     except SyntaxError as error:
         raise DDNetError(f"{file}, line {error.lineno}: {error.msg}") from None
-
-
-def _tree(file: Path) -> ast.Module:
-    return _parsed(file, file.stat().st_mtime_ns)
-
-
-def _imports(file: Path) -> list[str]:
-    names = []
-    for node in _tree(file).body:
+    imports: list[str] = []
+    for node in tree.body:
         if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
+            imports += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             # `from package import name` may name a module: whatever is no file drops out later.
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return names
-
-
-def _digest(file: Path) -> str:
-    """Digest of the syntax tree without docstrings and positions."""
-    tree = ast.parse(ast.unparse(_tree(file)))  # a copy: the cached tree stays whole
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
+            imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    for inner in ast.walk(tree):
+        if isinstance(inner, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = inner.body[0] if inner.body else None
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                node.body = node.body[1:]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+                inner.body = inner.body[1:]
+    return _Source(tuple(imports), hashlib.sha256(ast.dump(tree).encode()).hexdigest())

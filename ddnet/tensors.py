@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import torch
 
 from ddnet.images import FloatArray
+
+Module = TypeVar("Module", bound=torch.nn.Module)
 
 
 def to_tensor(image: FloatArray) -> torch.Tensor:
@@ -17,6 +21,11 @@ def to_tensor(image: FloatArray) -> torch.Tensor:
 def to_array(tensor: torch.Tensor) -> FloatArray:
     """(1, 3, H, W) tensor to an (H, W, 3) float32 array."""
     return tensor[0].detach().float().cpu().permute(1, 2, 0).contiguous().numpy()
+
+
+def channels_last(module: Module) -> Module:
+    """The module with its weights in channels-last order, in which CPU and GPU convolutions run faster."""
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def pad_to_multiple(x: torch.Tensor, multiple: int = 16) -> tuple[torch.Tensor, tuple[int, int]]:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# Before torch is imported: with OpenMP's default spinning, tests on shared cores take many times as long.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
 import pytest
+import torch
+
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

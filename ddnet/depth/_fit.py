@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -93,9 +93,9 @@ def fit_network(
 
 
 def disparity_loss(disparities: list[Tensor], depth: Tensor) -> Tensor:
-    """L1, log-L1 and gradient matching, averaged over the scales with weights 1, 1/2, 1/4 and 1/8, finest first.
+    """L1, log-L1 and gradient matching, averaged over the scales with weights 1, 1/2, 1/4, 1/8, finest first.
 
-    The logarithm makes far surfaces count, and keeps a gradient where L1 alone would let the sigmoid die at 0.
+    The logarithm makes far surfaces count, and keeps a gradient where L1 alone lets the sigmoid die at 0.
 
     Args:
         disparities: (B, 1, H/2^s, W/2^s) for s = 0..3.
@@ -137,7 +137,7 @@ def augment(
     image, depth = joined[:, :3], joined[:, 3:]
     gain = uniform(-JITTER, JITTER, count, 3, 1, 1).exp()
     power = uniform(-JITTER, JITTER, count, 1, 1, 1).exp()
-    image = (image.clamp_min(1e-4) ** power * gain).clamp(0, 1)
+    image = _recolour(image.clamp_min(1e-4) ** power * gain, generator).clamp(0, 1)
     for index in range(count):
         high, across = int(uniform(1, tall / 3, 1)), int(uniform(1, wide / 3, 1))
         top, left = int(uniform(0, tall - high, 1)), int(uniform(0, wide - across, 1))
@@ -145,11 +145,23 @@ def augment(
     return image, depth
 
 
+def _recolour(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Swap the channels of each image at random and scale its saturation by 0 to 1.5.
+
+    A benchmark's few photographs would otherwise be told apart by colour, and depth learnt by heart with them.
+    """
+    count = len(image)
+    swap = torch.rand((count, 3), generator=generator).argsort(dim=1)
+    image = torch.stack([one[order] for one, order in zip(image, swap, strict=True)])
+    grey = image.mean(dim=1, keepdim=True)
+    return grey + (image - grey) * 1.5 * torch.rand((count, 1, 1, 1), generator=generator)
+
+
 def _start_at(network: DepthNetwork, mean: float) -> None:
     """Let every disparity head begin at the mean depth: a few hundred steps are too few to spend on that."""
     mean = min(max(mean, 0.01), 0.99)
     for head in network.depth.heads():
-        torch.nn.init.constant_(head.bias, math.log(mean / (1 - mean)))
+        torch.nn.init.constant_(cast(Tensor, head.bias), math.log(mean / (1 - mean)))
 
 
 def _rate(step: int, steps: int) -> float:

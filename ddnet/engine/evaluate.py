@@ -22,7 +22,7 @@ from ddnet.errors import DDNetError
 from ddnet.files import atomic_path, write_json
 from ddnet.images import FloatArray, read_image, write_image
 from ddnet.metrics._base import Metric
-from ddnet.tensors import crop_to, pad_to_multiple, to_array, to_tensor
+from ddnet.tensors import channels_last, crop_to, pad_to_multiple, to_array, to_tensor
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class ModelRestorer:
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
-        self.model: torch.nn.Module = model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = channels_last(model.eval())
 
     def restore(self, image: FloatArray, depth: FloatArray | None) -> FloatArray:
         """Restore one whole image; see `Restorer`.

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ddnet.data.index import Scene
@@ -108,7 +109,7 @@ def _fit(
     images, depths = _load(train, size)
     val_images, _ = _load(val, size)
     val_truths = [true_depth(scene) for scene in val]
-    fold_of = np.arange(len(train)) % folds
+    fold_of = _assign_folds(train, folds)
     history: list[dict[str, object]] = []
     networks: list[DepthNetwork] = []
     seen: list[list[str]] = []
@@ -154,6 +155,14 @@ def _fit(
     }
 
 
+def _assign_folds(train: Sequence[Scene], folds: int) -> NDArray[np.int64]:
+    """Fold of every scene: by turns within each location, so that both networks see both kinds."""
+    fold_of = np.zeros(len(train), dtype=np.int64)
+    by_location = sorted(range(len(train)), key=lambda i: (train[i].location, train[i].key))
+    fold_of[by_location] = np.arange(len(train)) % folds
+    return fold_of
+
+
 def _load(scenes: Sequence[Scene], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Images (N, 3, h, w) and true depths (N, 1, h, w) of all scenes at the network's input size."""
     images = [to_tensor(resize_image(read_image(scene.image), size)) for scene in scenes]
@@ -181,7 +190,7 @@ def _score(networks: Sequence[DepthNetwork], images: Tensor, truths: Sequence[Fl
 
 
 def _score_train(
-    networks: Sequence[DepthNetwork], images: Tensor, train: Sequence[Scene], fold_of: np.ndarray
+    networks: Sequence[DepthNetwork], images: Tensor, train: Sequence[Scene], fold_of: NDArray[np.int64]
 ) -> DepthScores:
     """Scores of the training scenes as `Monodepth2` will estimate them: fold k by network k."""
     truths = [true_depth(scene) for scene in train]

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from ddnet.images import read_image
 from ddnet.losses import DeblurLoss, VggFeatures
 from ddnet.models import build_model, count_parameters, initialise
 from ddnet.provenance import Stopwatch, stable_hash
-from ddnet.tensors import crop_to, pad_to_multiple, to_tensor
+from ddnet.tensors import channels_last, crop_to, pad_to_multiple, to_tensor
 from ddnet.weights import load_trunk
 
 log = logging.getLogger(__name__)
@@ -76,10 +77,11 @@ class Progress:
 
 @dataclass
 class Setup:
-    """The pieces that `fit` works with."""
+    """The pieces that `fit` works with; `model` is `network` as Fabric wraps it."""
 
     fabric: Any
-    model: nn.Module
+    network: nn.Module
+    model: Any
     optimizer: torch.optim.Optimizer
     loss: DeblurLoss
     patches: PatchSet
@@ -101,24 +103,23 @@ def setup(inputs: Inputs) -> Setup:
     if inputs.variant.uses_depth:
         depths = _training_depths(inputs)
     patches = PatchSet(inputs.patches, depths)
-    model = build_model(inputs.variant, inputs.model.width, inputs.model.output)
-    initialise(model, inputs.seed)
-    model = model.to(memory_format=torch.channels_last)
+    network = build_model(inputs.variant, inputs.model.width, inputs.model.output)
+    initialise(network, inputs.seed)
+    network = channels_last(network)
     features = VggFeatures(load_trunk(spec.perceptual.trunk, inputs.weights)) if spec.perceptual.weight else None
-    loss = DeblurLoss(spec.perceptual, features).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(model.parameters(), lr=spec.lr, betas=(0.9, 0.999), fused=True)
-    model, optimizer = fabric.setup(model, optimizer)
+    loss = channels_last(DeblurLoss(spec.perceptual, features))
+    optimizer = torch.optim.Adam(network.parameters(), lr=spec.lr, betas=(0.9, 0.999), fused=True)
+    model, optimizer = fabric.setup(network, optimizer)
     total = spec.steps or spec.epochs * patches.steps_per_epoch(spec.batch)
-    return Setup(fabric, model, optimizer, fabric.to_device(loss), patches, total)
+    return Setup(fabric, network, model, optimizer, fabric.to_device(loss), patches, total)
 
 
 def _fabric_class() -> Any:
     """Lightning Fabric, from its own light package or, where only that is installed, from inside `lightning`."""
     try:
-        from lightning_fabric import Fabric
+        return import_module("lightning_fabric").Fabric
     except ImportError:
-        from lightning.fabric import Fabric
-    return Fabric
+        return import_module("lightning.fabric").Fabric
 
 
 def _training_depths(inputs: Inputs) -> NDArray[np.float32]:
@@ -147,19 +148,17 @@ def train(inputs: Inputs, out: Path) -> dict[str, Any]:
         log.info("%s seed %d: resuming at step %d", inputs.variant.name, inputs.seed, progress.step)
     best = fit(inputs, parts, progress, best, state_file)
 
-    model = parts.model.module
-    model.load_state_dict(best)
-    parameters = count_parameters(model)
+    parts.network.load_state_dict(best)
     output = inputs.variant.output or inputs.model.output
     info = {"width": inputs.model.width, "output": output, "seed": inputs.seed, "best_step": progress.best_step}
-    save_run(out / "model.pt", model, inputs.variant, info)
+    save_run(out / "model.pt", parts.network, inputs.variant, info)
     _write_history(out / "history.csv", progress.history)
     manifest = watch.manifest(
         **inputs.stamp,
         config_hash=inputs.digest(),
         variant=inputs.variant.name,
         seed=inputs.seed,
-        parameters=parameters,
+        parameters=count_parameters(parts.network),
         steps=parts.total_steps,
         best_step=progress.best_step,
         best_val_psnr=progress.best_psnr,
@@ -197,7 +196,7 @@ def fit(
         progress.history.append(dict(zip(HISTORY, map(float, values), strict=True)))
         if psnr > progress.best_psnr:
             progress.best_psnr, progress.best_step = psnr, progress.step
-            best = {name: tensor.detach().cpu().clone() for name, tensor in parts.model.module.state_dict().items()}
+            best = {name: tensor.detach().cpu().clone() for name, tensor in parts.network.state_dict().items()}
         if not np.isfinite(sums).all():
             raise DDNetError(
                 f"{inputs.variant.name} seed {inputs.seed}: the loss is no longer finite at step {progress.step}; "
@@ -222,12 +221,9 @@ def train_step(inputs: Inputs, parts: Setup, step: int) -> NDArray[np.float64]:
     if spec.augment:
         turns = np.random.default_rng([inputs.seed, step, 1]).integers(0, 8, spec.batch)
     arrays = parts.patches.batch(parts.patches.order(inputs.seed, step, spec.batch), turns)
-    image, target, depth = (
-        None if array is None else parts.fabric.to_device(torch.from_numpy(np.ascontiguousarray(array)))
-        for array in arrays
-    )
-    image = image.contiguous(memory_format=torch.channels_last)
-    restored = parts.model(image, depth)
+    image, target, depth = (None if array is None else torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
+    image, target, depth = parts.fabric.to_device((image, target, depth))
+    restored = parts.model(image.contiguous(memory_format=torch.channels_last), depth)
     content, perceptual = parts.loss(restored, target)
     parts.optimizer.zero_grad(set_to_none=True)
     parts.fabric.backward(content + perceptual)
@@ -257,7 +253,7 @@ def _save(
     path: Path, inputs: Inputs, parts: Setup, progress: Progress, best: dict[str, torch.Tensor]
 ) -> None:
     state = {
-        "model": parts.model.module.state_dict(),
+        "model": parts.network.state_dict(),
         "optimizer": parts.optimizer.state_dict(),
         "progress": vars(progress),
         "best": best,
@@ -270,7 +266,7 @@ def _resume(path: Path, inputs: Inputs, parts: Setup) -> tuple[Progress, dict[st
     state = load_state(path, inputs.digest())
     if state is None:
         return Progress(), {}
-    parts.model.module.load_state_dict(state["model"])
+    parts.network.load_state_dict(state["model"])
     parts.optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["rng"])
     return Progress(**state["progress"]), state["best"]

@@ -28,7 +28,7 @@ def _check_one(which: str, image: FloatArray) -> None:
         raise DDNetError(f"{which} contains {int(np.isnan(image).sum())} NaN values; metrics take numbers in [0, 1]")
     if low < 0.0 or high > 1.0:
         worst = low if low < 0.0 else high
-        raise DDNetError(f"{which} contains the value {worst:g}; allowed is [0, 1]: clip it before measuring")
+        raise DDNetError(f"{which} contains the value {worst:.9g}; allowed is [0, 1]: clip it before measuring")
 
 
 def check_pair(restored: FloatArray, target: FloatArray) -> None:

@@ -189,9 +189,7 @@ def collect(runs: Sequence[RunRef]) -> pd.DataFrame:
     if not frames:
         return pd.DataFrame(columns=list(LONG_COLUMNS)).astype({"seed": "Int64", "value": float})
     parts = [
-        frame.melt(["variant", "seed", "label", *KEYS], list(METRICS), var_name="metric").astype(
-            {"seed": "Int64"}
-        )
+        frame.melt(["variant", "seed", "label", *KEYS], list(METRICS), var_name="metric").astype({"seed": "Int64"})
         for frame in frames.values()
     ]
     return pd.concat(parts, ignore_index=True)[list(LONG_COLUMNS)]
@@ -200,9 +198,7 @@ def collect(runs: Sequence[RunRef]) -> pd.DataFrame:
 def provenance_records(folder: Path) -> list[dict[str, Any]]:
     """What made the model of a run, and what measured it: one record each, where there is one."""
     evaluation = read_json(folder / "evaluation.json")
-    return [
-        record for record in (read_json(folder / "manifest.json"), evaluation.get("provenance", {})) if record
-    ]
+    return [record for record in (read_json(folder / "manifest.json"), evaluation.get("provenance", {})) if record]
 
 
 def merge_provenance(manifests: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -215,9 +211,7 @@ def merge_provenance(manifests: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     for manifest in manifests:
         for key in PROVENANCE_KEYS:
             if manifest.get(key) not in (None, ""):
-                seen.setdefault(key, {})[json.dumps(manifest[key], sort_keys=True, default=str)] = manifest[
-                    key
-                ]
+                seen.setdefault(key, {})[json.dumps(manifest[key], sort_keys=True, default=str)] = manifest[key]
     return {
         key: next(iter(values.values())) if len(values) == 1 else [values[text] for text in sorted(values)]
         for key, values in seen.items()

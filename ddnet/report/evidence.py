@@ -51,9 +51,7 @@ class Evidence:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     draws: int = DRAWS
 
-    def values(
-        self, method: str | None, metric: str, dataset: str, location: str | None = None
-    ) -> pd.DataFrame:
+    def values(self, method: str | None, metric: str, dataset: str, location: str | None = None) -> pd.DataFrame:
         """Values of one row as (seeds, scenes); empty where the row has no runs."""
         return matrix(self.images, method or "", metric, dataset, location)
 

@@ -19,6 +19,7 @@ from ddnet.report.style import GREY, PALETTE, house_style, line_look, new_figure
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.text import Annotation
 
 KINDS = ("ablation", "psnr_params", "curves", "panels", "gates")
 TITLES = {
@@ -47,9 +48,7 @@ class Study:
         return TITLES.get(self.name, self.name.replace("_", " ").capitalize())
 
 
-def seed_means(
-    images: pd.DataFrame, variant: str, dataset: str, metric: str = "psnr"
-) -> np.ndarray[Any, Any]:
+def seed_means(images: pd.DataFrame, variant: str, dataset: str, metric: str = "psnr") -> np.ndarray[Any, Any]:
     """Mean over images of every seed, (seeds,); empty where nothing was measured."""
     values = matrix(images, variant, metric, dataset)
     return values.to_numpy(float).mean(axis=1) if values.size else np.empty(0)
@@ -63,9 +62,7 @@ def mean_curve(histories: Sequence[pd.DataFrame], column: str = "val_psnr") -> p
     """
     import pandas as pd
 
-    series = [
-        frame.dropna(subset=[column]).drop_duplicates("step").set_index("step")[column] for frame in histories
-    ]
+    series = [frame.dropna(subset=[column]).drop_duplicates("step").set_index("step")[column] for frame in histories]
     joined = pd.concat(series, axis=1, join="inner").sort_index() if series else pd.DataFrame()
     return pd.DataFrame({"mean": joined.mean(axis=1), "low": joined.min(axis=1), "high": joined.max(axis=1)})
 
@@ -93,13 +90,9 @@ def draw_ablation(study: Study, images: pd.DataFrame, dataset: str, path: str | 
         for position, (_, means) in enumerate(measured):
             error = means.std(ddof=1) if means.size > 1 else None
             axes.bar(position, means.mean() - low, 0.62, bottom=low, color=PALETTE[0], alpha=0.35, zorder=2)
-            axes.errorbar(
-                position, means.mean(), error, color="#222222", capsize=4, lw=1.2, fmt="none", zorder=4
-            )
+            axes.errorbar(position, means.mean(), error, color="#222222", capsize=4, lw=1.2, fmt="none", zorder=4)
             spread = np.linspace(-0.12, 0.12, means.size) if means.size > 1 else np.zeros(1)
-            axes.scatter(
-                position + spread, means, 18, color=PALETTE[0], edgecolor="white", linewidth=0.5, zorder=3
-            )
+            axes.scatter(position + spread, means, 18, color=PALETTE[0], edgecolor="white", linewidth=0.5, zorder=3)
             top = max(means.max(), means.mean() + (error or 0))
             axes.annotate(
                 f"{means.mean():.2f}", (position, top), xytext=(0, 5), textcoords="offset points",
@@ -124,6 +117,14 @@ def draw_ablation(study: Study, images: pd.DataFrame, dataset: str, path: str | 
         return save(figure, path)
 
 
+def label_box(text: Annotation, renderer: Any) -> Any:
+    """Extent of a label in pixels without its line, which may pass below other labels."""
+    from matplotlib.text import Text
+
+    text.update_positions(renderer)
+    return Text.get_window_extent(text, renderer)
+
+
 def place_labels(axes: Axes, points: Sequence[tuple[float, float]], labels: Sequence[str]) -> None:
     """Label points so that no label covers another one or a point; a far label gets a thin line.
 
@@ -146,7 +147,7 @@ def place_labels(axes: Axes, points: Sequence[tuple[float, float]], labels: Sequ
                     ha="left" if dx > 1 else "right" if dx < -1 else "center",
                     arrowprops={"arrowstyle": "-", "color": "#999999", "lw": 0.7} if distance > 16 else None,
                 )  # fmt: skip
-                box = text.get_window_extent(renderer)
+                box = label_box(text, renderer)
                 corners = (box.x0 - 2, box.y0 - 1, box.x1 + 2, box.y1 + 1)
                 cost = sum(_overlap(corners, other) for n, other in enumerate(taken) if n != own)
                 inside = (frame.x0 + 2, frame.y0 + 2, frame.x1 - 2, frame.y1 - 2)
@@ -229,9 +230,7 @@ def draw_curves(study: Study, runs: Sequence[RunRef], path: str | Path) -> Path:
             axes.fill_between(curve.index, curve["low"], curve["high"], color=look["color"], alpha=0.15, lw=0)
             shortest = min(shortest, len(curve))
         if not axes.lines:
-            raise DDNetError(
-                f"study {study.name}: no run has a history.csv with val_psnr; train its variants first"
-            )
+            raise DDNetError(f"study {study.name}: no run has a history.csv with val_psnr; train its variants first")
         if shortest <= 12:
             for line in axes.lines:
                 line.set_marker("o")
@@ -283,9 +282,7 @@ def draw_study(
             case "panels":
                 written.append(draw_panels(study.title, _one_run_each(study, runs), scenes, images, path))
             case "gates":
-                written.append(
-                    draw_gates(study.title, _one_run_each(study, runs), study.reference, scenes, path)
-                )
+                written.append(draw_gates(study.title, _one_run_each(study, runs), study.reference, scenes, path))
             case _:
                 raise DDNetError(f"unknown figure '{kind}'{did_you_mean(kind, KINDS)}")
     return written

@@ -142,9 +142,7 @@ def to_markdown(table: Table) -> str:
         align = ["right" if cell.number else "left" for cell in grid.rows[0]] if grid.rows else None
         lines += [f"**{grid.heading}**", ""] if grid.heading else []
         lines += [
-            body.to_markdown(
-                index=False, headers=_markdown_headers(grid), colalign=align, disable_numparse=True
-            ),
+            body.to_markdown(index=False, headers=_markdown_headers(grid), colalign=align, disable_numparse=True),
             "",
         ]
     lines += [f"- [{letter}] {text}" for letter, text in notes(table)]
@@ -194,11 +192,7 @@ def to_tex(table: Table) -> str:
         rf"\label{{tab:{table.name}}}",
     ]
     for grid in grids(table):
-        align = (
-            "".join("r" if cell.number else "l" for cell in grid.rows[0])
-            if grid.rows
-            else "l" * len(grid.headers)
-        )
+        align = "".join("r" if cell.number else "l" for cell in grid.rows[0]) if grid.rows else "l" * len(grid.headers)
         lines += [rf"\textbf{{{escape_tex(grid.heading)}}}\\"] if grid.heading else []
         lines += [
             r"\resizebox{\linewidth}{!}{%",

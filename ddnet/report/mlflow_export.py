@@ -149,7 +149,7 @@ def _run_item(
             "studies": " ".join(variant.studies),
         }
         tags["depth_source"] = (variant.depth_source or "preset") if variant.uses_depth else "none"
-    source = {**result.evaluation, **result.manifest}
+    source = {**result.evaluation, **result.evaluation.get("provenance", {}), **result.manifest}
     for name in ("device", "commit", "dirty", "config_hash", "date"):
         if source.get(name) not in (None, ""):
             tags[name] = str(source[name])
@@ -161,18 +161,14 @@ def _run_item(
     curves = _curves(ref)
     end = int(1000 * (ref.folder / "per_image.csv").stat().st_mtime)
     length = max((after for _, _, after, _ in curves), default=0)
-    return _Item(
-        f"run:{ref.name}", ref.name, params, tags, metrics, curves, _run_files(ref, scenes), end, length
-    )
+    return _Item(f"run:{ref.name}", ref.name, params, tags, metrics, curves, _run_files(ref, scenes), end, length)
 
 
 def _study_item(study: str, preset: str, tables: Sequence[Path], figures: Sequence[Path]) -> _Item:
     files = [(Path(path), "tables") for path in tables] + [(Path(path), "figures") for path in figures]
     for path, _ in files:
         if not path.is_file():
-            raise DDNetError(
-                f"{path}: no such file; make the tables and figures of study {study} before the export"
-            )
+            raise DDNetError(f"{path}: no such file; make the tables and figures of study {study} before the export")
     end = max((int(1000 * path.stat().st_mtime) for path, _ in files), default=0)
     tags = {"kind": "study", "study": study, "preset": preset}
     return _Item(f"study:{study}", f"study-{study}", {}, tags, {}, [], files, end, 0)
@@ -221,17 +217,12 @@ class _Store:
 
         start = item.end_ms - item.length_ms
         tags = {**item.tags, KEY: item.key, DIGEST: item.digest} | ({PARENT: parent} if parent else {})
-        run_id = str(
-            self.client.create_run(self.experiment, start, {KEY: item.key}, run_name=item.name).info.run_id
-        )
+        run_id = str(self.client.create_run(self.experiment, start, {KEY: item.key}, run_name=item.name).info.run_id)
         try:
             for params in _batches(item.params.items(), _BATCH):
                 self.client.log_batch(run_id, params=[Param(*pair) for pair in params])
             ends = ((name, value, item.length_ms, 0) for name, value in item.metrics.items())
-            points = (
-                Metric(name, value, start + after, step)
-                for name, value, after, step in chain(ends, item.curves)
-            )
+            points = (Metric(name, value, start + after, step) for name, value, after, step in chain(ends, item.curves))
             for metrics in _batches(points, 10 * _BATCH):
                 self.client.log_batch(run_id, metrics=metrics)
             for path, folder in item.files:
@@ -245,9 +236,7 @@ class _Store:
         return run_id
 
 
-def _write_once(
-    store: _Store, item: _Item, found: Sequence[Any], parent: str | None, report: Exported
-) -> str:
+def _write_once(store: _Store, item: _Item, found: Sequence[Any], parent: str | None, report: Exported) -> str:
     """Leave an identical finished run alone, replace anything else under its key; returns the run's id."""
     digest = item.digest
     same = [run for run in found if run.data.tags.get(DIGEST) == digest and run.info.status == "FINISHED"]
@@ -310,17 +299,14 @@ def export(
     ]
     sizes = complexity or {}
     items = [
-        _run_item(
-            ref, known.get(ref.variant), sizes.get(ref.variant, {}), settings, scenes, (dataset, ood_dataset)
-        )
+        _run_item(ref, known.get(ref.variant), sizes.get(ref.variant, {}), settings, scenes, (dataset, ood_dataset))
         for ref in runs
     ]
     report = Exported()
     store = _Store(Path(db_path), Path(artifact_root), preset)
     existing = store.existing()
     parents = {
-        item.tags["study"]: _write_once(store, item, existing.get(item.key, []), None, report)
-        for item in studies
+        item.tags["study"]: _write_once(store, item, existing.get(item.key, []), None, report) for item in studies
     }
     for ref, item in zip(runs, items, strict=True):
         parent = next((parents[study] for study in home.get(ref.name, ())), None)

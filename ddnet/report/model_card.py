@@ -1,4 +1,4 @@
-"""The model card of a run: what it is, what it was trained on, how well it does, where it must not be used."""
+"""The model card of a run: what it is, what it was trained on, how well it does, its limits."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ddnet.report.formats import format_number
 
 _DECIMALS = {"psnr": 2, "psnr_8bit": 2, "ssim": 3, "mae": 4, "lpips_alex": 3, "lpips_squeeze": 3}
 _EMBEDDED_DATA = (
-    "The embedded benchmark: scenes of textured planes rendered through a thin lens, made on the spot from "
-    "photographs that ship with scikit-image and scikit-learn. It is not DPDD, and numbers measured on it say "
-    "nothing about DPDD."
+    "The embedded benchmark: scenes of textured planes rendered through a thin lens, made on the spot "
+    "from photographs that ship with scikit-image and scikit-learn. It is not DPDD, and numbers measured on it "
+    "say nothing about DPDD."
 )
 _DPDD_DATA = (
-    "The training split of DPDD (350 image pairs, Canon EOS 5D Mark IV, Abuolaim and Brown 2020), single image "
-    "in, all-in-focus image out."
+    "The training split of DPDD (350 image pairs, Canon EOS 5D Mark IV, Abuolaim and Brown 2020), single "
+    "image in, all-in-focus image out."
 )
 _MONODEPTH2 = (
     "The depth network has Monodepth2's architecture. Its published weights (Niantic) are licensed for "
@@ -32,11 +32,7 @@ def _training_data(result: RunResult) -> str:
     datasets = {str(name) for name in result.images["dataset"]}
     if any(name.startswith("embedded") for name in datasets):
         return _EMBEDDED_DATA
-    return (
-        _DPDD_DATA
-        if "dpdd" in {name.lower() for name in datasets}
-        else "Not DPDD; see the configuration below."
-    )
+    return _DPDD_DATA if "dpdd" in {name.lower() for name in datasets} else "Not DPDD; see the configuration below."
 
 
 def metric_table(result: RunResult) -> str:
@@ -70,9 +66,7 @@ def _limits(variant: VariantInfo, depth_source: str) -> list[str]:
         "Restored detail is an estimate. Do not use it where an image is evidence or a measurement.",
     ]
     if variant.uses_depth:
-        limits.append(
-            f"It needs a depth map (source here: {depth_source}); wrong depth can make the result worse."
-        )
+        limits.append(f"It needs a depth map (source here: {depth_source}); wrong depth can make the result worse.")
     if variant.uses_depth and depth_source == "monodepth2":
         limits.append(_MONODEPTH2)
     return limits
@@ -87,8 +81,8 @@ def model_card(
     """The card of one run as Markdown.
 
     Args:
-        ref: the run; its folder `results/runs/<preset>/<run>` holds `per_image.csv`, and `evaluation.json` and
-            `manifest.json` where they exist.
+        ref: the run; its folder `results/runs/<preset>/<run>` holds `per_image.csv`, and the files
+            `evaluation.json` and `manifest.json` where they exist.
         complexity: {"params_m", "macs_g"} at the paper's width 64 and 512×512.
         settings: the resolved configuration of the preset, where the caller wants it on the card.
     """
@@ -115,7 +109,7 @@ def model_card(
         "",
         "## Results",
         "",
-        "One value per test image, then the mean; images are whole and never resized.",
+        "One value per test image, then the mean; images are never resized.",
         "",
     ]
     lines += [metric_table(result)]
@@ -136,7 +130,7 @@ def write_model_card(
     complexity: str | Path | Mapping[str, Any],
     settings: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write the card of the run in `folder` to `path`; `complexity` is the variant's JSON file or its content."""
+    """Write the card of the run in `folder` to `path`; `complexity` is a JSON file or its content."""
     size = complexity if isinstance(complexity, Mapping) else read_json(Path(complexity))
     ref = RunRef(variant.name, seed, variant.label, Path(folder))
     write_text(path, model_card(ref, variant, size, settings))

@@ -47,9 +47,7 @@ def most_blurred(image: FloatArray, target: FloatArray, size: int) -> tuple[int,
     """
     difference = np.abs(image - target).mean(axis=2, dtype=np.float64)
     integral = np.pad(difference, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    sums = (
-        integral[size:, size:] - integral[:-size, size:] - integral[size:, :-size] + integral[:-size, :-size]
-    )
+    sums = integral[size:, size:] - integral[:-size, size:] - integral[size:, :-size] + integral[:-size, :-size]
     top, left = np.unravel_index(int(sums.argmax()), sums.shape)
     return int(top), int(left)
 
@@ -78,9 +76,7 @@ def _show(axes: Axes, image: FloatArray, corner: str = "", **options: Any) -> An
     axes.grid(False)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    shown = axes.imshow(
-        np.clip(image, 0, 1) if image.ndim == 3 else image, interpolation="antialiased", **options
-    )
+    shown = axes.imshow(np.clip(image, 0, 1) if image.ndim == 3 else image, interpolation="antialiased", **options)
     if corner:
         axes.text(
             0.97, 0.96, corner, transform=axes.transAxes, ha="right", va="top", fontsize=7.5, color="white",
@@ -146,22 +142,21 @@ def draw_panels(
             grid[2 * position + 1, 0].set_ylabel("crop", fontsize=8)
         for axes, heading in zip(grid[0], wrapped(headings, 15), strict=True):
             axes.set_title(heading, fontsize=8.5, fontweight="normal")
-        heading = f"{title}: test scenes, and the crop with most blur"
+        seeds = ", ".join(sorted({str(ref.seed) for ref in runs if ref.seed is not None})) or "none"
+        heading = f"{title}: test scenes, and the crop with most blur (seed {seeds})"
         figure.suptitle(heading, x=0.01, ha="left", fontweight="bold", fontsize=10)
         return save(figure, path)
 
 
-def _gates(
-    runs: Sequence[RunRef], reference: str, scenes: Sequence[PanelScene]
-) -> tuple[RunRef, list[PanelScene]]:
+def _gates(runs: Sequence[RunRef], reference: str, scenes: Sequence[PanelScene]) -> tuple[RunRef, list[PanelScene]]:
     """The run whose gates are shown (the reference's, else the first with some), and its scenes."""
     for ref in sorted(runs, key=lambda item: item.variant != reference):
         found = [s for s in scenes if (ref.folder / "gates" / s.dataset / f"{s.scene}.npz").is_file()]
         if found:
             return ref, found
     raise DDNetError(
-        f"no gates/<dataset>/<scene>.npz of {', '.join(ref.name for ref in runs)}: evaluate a variant with GRU "
-        "fusion on the panel scenes, or leave the kind 'gates' out"
+        f"no gates/<dataset>/<scene>.npz of {', '.join(ref.name for ref in runs)}: evaluate a variant with "
+        "GRU fusion on the panel scenes, or leave the kind 'gates' out"
     )
 
 

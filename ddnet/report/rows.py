@@ -115,22 +115,16 @@ def depth_rows(variants: Iterable[VariantInfo]) -> list[RowSpec]:
     held against.
     """
     chosen = {
-        v.name: v
-        for v in variants
-        if {"depth", "controls"} & {*v.studies} or v.name in ("unet_rcab", "ddnet_1b")
+        v.name: v for v in variants if {"depth", "controls"} & {*v.studies} or v.name in ("unet_rcab", "ddnet_1b")
     }
 
     def order(variant: VariantInfo) -> tuple[bool, str, int]:
-        kind = (
-            0 if variant.depth_source in TRUE_DEPTH else 1 if variant.depth_source in ESTIMATED_DEPTH else 2
-        )
+        kind = 0 if variant.depth_source in TRUE_DEPTH else 1 if variant.depth_source in ESTIMATED_DEPTH else 2
         return variant.uses_depth, variant.fusion, kind
 
     rows = []
     for variant in sorted(chosen.values(), key=order):
         source = (variant.depth_source or "preset default") if variant.uses_depth else "none"
         fusion = variant.fusion if variant.uses_depth else "none"
-        rows.append(
-            RowSpec(variant.name, variant.label, variant.name, marks={"fusion": fusion, "depth": source})
-        )
+        rows.append(RowSpec(variant.name, variant.label, variant.name, marks={"fusion": fusion, "depth": source}))
     return rows

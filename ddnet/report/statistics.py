@@ -43,9 +43,7 @@ class Difference:
     n_images: int
 
 
-def matrix(
-    images: pd.DataFrame, variant: str, metric: str, dataset: str, location: str | None = None
-) -> pd.DataFrame:
+def matrix(images: pd.DataFrame, variant: str, metric: str, dataset: str, location: str | None = None) -> pd.DataFrame:
     """Values of one variant as a (seeds, scenes) frame, both sorted; empty where nothing was measured.
 
     Args:
@@ -92,8 +90,7 @@ def pair(values: pd.DataFrame, reference: pd.DataFrame) -> Array:
     common = values.index.intersection(reference.index)
     if common.empty:
         raise DDNetError(
-            f"no seed in common (row: {list(values.index)}, reference: {list(reference.index)}); "
-            "train both with one"
+            f"no seed in common (row: {list(values.index)}, reference: {list(reference.index)}); train both with one"
         )
     return values.loc[common].to_numpy(float) - reference.loc[common].to_numpy(float)
 
@@ -113,9 +110,7 @@ def bootstrap_means(differences: Array, draws: int = DRAWS, seed: int = 0) -> Ar
     return means
 
 
-def interval(
-    differences: Array, draws: int = DRAWS, seed: int = 0, level: float = LEVEL
-) -> tuple[float, float]:
+def interval(differences: Array, draws: int = DRAWS, seed: int = 0, level: float = LEVEL) -> tuple[float, float]:
     """Percentile interval of the mean of a (seeds, images) array by the hierarchical bootstrap."""
     tail = (1 - level) / 2
     low, high = np.quantile(bootstrap_means(differences, draws, seed), [tail, 1 - tail])

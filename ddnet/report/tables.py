@@ -114,9 +114,7 @@ _SEEDS = Column("n_seeds", "seeds", MEASURED, 0)
 
 def _with_delta(shown: Sequence[Column], words: str) -> list[Column]:
     """Comparison columns, with Δ PSNR to a reference row at the end of every group."""
-    groups = {
-        name: [column for column in shown if column.group == name] for name in (MEASURED, PAPER, DIFFERENCE)
-    }
+    groups = {name: [column for column in shown if column.group == name] for name in (MEASURED, PAPER, DIFFERENCE)}
     header = f"Δ PSNR {words}"
     return [
         *groups[MEASURED],
@@ -139,9 +137,7 @@ def _print_delta(evidence: Evidence, table: str, reference: str, cells: Sequence
 # --- rows ---------------------------------------------------------------------------------------------------
 
 
-def _difference(
-    evidence: Evidence, row: RowSpec, reference: str | None, dataset: str
-) -> tuple[Difference, str]:
+def _difference(evidence: Evidence, row: RowSpec, reference: str | None, dataset: str) -> tuple[Difference, str]:
     """Δ PSNR to a reference row, zero for that row itself; the second value says why there is none."""
     values = evidence.values(row.method, "psnr", dataset)
     base = evidence.values(reference, "psnr", dataset)
@@ -162,9 +158,7 @@ def _delta_cells(name: str, difference: Difference) -> dict[str, float]:
     }
 
 
-def _missing_notes(
-    evidence: Evidence, row: RowSpec, dataset: str, metrics: Sequence[str], cells: Any
-) -> list[str]:
+def _missing_notes(evidence: Evidence, row: RowSpec, dataset: str, metrics: Sequence[str], cells: Any) -> list[str]:
     if evidence.values(row.method, "psnr", dataset).empty:
         return [row.reason or f"not measured: no run of {row.method} on {dataset} among the inputs"]
     notes = [unavailable_note(evidence, metric) for metric in metrics if np.isnan(cells[metric])]
@@ -209,14 +203,8 @@ def _row(
         difference, problem = _difference(evidence, row, reference, dataset)
         cells |= _delta_cells(name, difference)
         notes += [problem] if problem else []
-    printed = (
-        evidence.printed_row(table, row.paper_key)
-        if table in ("table1", "table2", "table3", "table4")
-        else {}
-    )
-    cells |= {
-        f"paper_{name}": value for name, value in printed.items() if name in cells and not np.isnan(value)
-    }
+    printed = evidence.printed_row(table, row.paper_key) if table in ("table1", "table2", "table3", "table4") else {}
+    cells |= {f"paper_{name}": value for name, value in printed.items() if name in cells and not np.isnan(value)}
     measured = n_images > 0
     cells["source"] = "measured" if measured else "paper" if printed else ""
     cells["note"] = "; ".join(notes)
@@ -238,9 +226,7 @@ def _frame(rows: Sequence[dict[str, Any]], sections: Sequence[tuple[str, Sequenc
         if name.startswith("diff_"):
             metric = name.removeprefix("diff_")
             frame[name] = frame[metric].astype(float) - frame[f"paper_{metric}"].astype(float)
-    comparisons = [name for name in shown if name.startswith("paper_")] + [
-        n for n in shown if n.startswith("diff_")
-    ]
+    comparisons = [name for name in shown if name.startswith("paper_")] + [n for n in shown if n.startswith("diff_")]
     first = [name for name in frame.columns if name not in (*comparisons, *last)]
     return frame[[*first, *comparisons, *last]]
 
@@ -304,9 +290,7 @@ def table4(evidence: Evidence, rows: Sequence[RowSpec] | None = None) -> Table:
     metrics, dataset = ("psnr", "ssim", "mae", "lpips_alex", "lpips_squeeze"), evidence.dataset
     shown = _compare((*metrics, "params_m", "macs_g"), ("psnr", "ssim", "mae", "lpips_squeeze"))
     columns = (_METHOD, *_with_delta(shown, "to GRU"))
-    cells = [
-        _row(evidence, row, "table4", dataset, metrics, deltas={"delta_psnr": "ddnet_1b"}) for row in rows
-    ]
+    cells = [_row(evidence, row, "table4", dataset, metrics, deltas={"delta_psnr": "ddnet_1b"}) for row in rows]
     _print_delta(evidence, "table4", "gru", cells)
     sections = (("", columns),)
     notes = footnotes(evidence, "table4", dataset, "the GRU fusion row")

@@ -61,9 +61,7 @@ class World:
 def psnr(variant: str, seed: int, position: int, dataset: str) -> float:
     """The number that stands in the fixture; nothing random, so that tests can recompute it."""
     wobble = 0.05 * ((7 * position + 3 * len(variant) + 5 * seed) % 5 - 2)
-    return (
-        LEVELS[variant] + 0.5 * position + 0.04 * seed + wobble - (1.0 if dataset == "embedded_ood" else 0.0)
-    )
+    return LEVELS[variant] + 0.5 * position + 0.04 * seed + wobble - (1.0 if dataset == "embedded_ood" else 0.0)
 
 
 def per_image(variant: str, seed: int | None) -> pd.DataFrame:
@@ -84,7 +82,7 @@ def per_image(variant: str, seed: int | None) -> pd.DataFrame:
                     "lpips_alex": 0.2 - 0.01 * (value - 24),
                     "lpips_squeeze": np.nan,
                     "seconds": 0.5,
-                }  # fmt: skip
+                }
             )
     return pd.DataFrame(rows)
 
@@ -130,9 +128,7 @@ def write_complexity(root: Path) -> list[Path]:
 def _picture(height: int, width: int, seed: int) -> np.ndarray:
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
-    image = np.stack(
-        [0.5 + 0.4 * np.sin(x / (5 + c) + seed) * np.cos(y / (7 - c)) for c in range(3)], axis=-1
-    )
+    image = np.stack([0.5 + 0.4 * np.sin(x / (5 + c) + seed) * np.cos(y / (7 - c)) for c in range(3)], axis=-1)
     return np.clip(image + 0.05 * generator.standard_normal(image.shape), 0, 1).astype(np.float32)
 
 
@@ -155,9 +151,7 @@ def write_pictures(root: Path, runs: list[RunRef], height: int = 64, width: int 
         write_image(folder / "target.png", target)
         write_depth16(folder / "depth.png", depth)
         scenes.append(
-            PanelScene(
-                "embedded", scene, location, folder / "image.png", folder / "target.png", folder / "depth.png"
-            )
+            PanelScene("embedded", scene, location, folder / "image.png", folder / "target.png", folder / "depth.png")
         )
         for ref in runs:
             write_image(ref.folder / "restored" / "embedded" / f"{scene}.png", 0.5 * (image + target))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from ddnet.depth._fit import FitSettings, augment, disparity_loss, fit_network
 from ddnet.depth._network import DepthNetwork
 from ddnet.depth._weights import load_weights, save_fitted
 from ddnet.engine.estimate_depth import DepthStore, _cycle, estimate_depth, true_depth
-from ddnet.engine.fit_depth import fit_depth
+from ddnet.engine.fit_depth import _assign_folds, fit_depth
 from ddnet.errors import DDNetError
 from ddnet.images import read_depth16, read_image, write_image
 
@@ -101,11 +102,23 @@ def test_two_folds_estimate_each_others_scenes(scenes: list[Scene], tmp_path: Pa
 )
 def test_settings_that_cannot_work_are_refused(scenes, tmp_path, change, message) -> None:
     settings = {
-        "scenes_train": _split(scenes, "train"), "scenes_val": _split(scenes, "val"), "height": 64, "width": 64,
-        "steps": 1, "batch": 2, "lr": 1e-3, "seed": 0, "threads": 1, **change,
+        "scenes_train": _split(scenes, "train"), "scenes_val": _split(scenes, "val"),
+        "height": 64, "width": 64, "steps": 1, "batch": 2, "lr": 1e-3, "seed": 0, "threads": 1, **change,
     }  # fmt: skip
     with pytest.raises(DDNetError, match=message):
         fit_depth(out_path=tmp_path / "fitted.pt", **settings)
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_both_folds_hold_both_locations(scenes: list[Scene], turn: int) -> None:
+    """Whatever the order in which indoor and outdoor scenes are numbered."""
+    many = [
+        replace(scenes[0], scene=f"{i:03d}", location=("indoor", "outdoor")[i // turn % 2]) for i in range(12)
+    ]
+    folds = _assign_folds(many, 2)
+    for location in ("indoor", "outdoor"):
+        chosen = [fold for fold, scene in zip(folds, many, strict=True) if scene.location == location]
+        assert sorted(chosen) == [0, 0, 0, 1, 1, 1]
 
 
 def test_a_fit_can_start_from_given_encoder_weights() -> None:

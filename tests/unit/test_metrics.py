@@ -176,7 +176,7 @@ def _with(value: float) -> Array:
 @pytest.mark.parametrize(
     ("restored", "target", "message"),
     [
-        (_with(1.0000001), _image(), r"restored contains the value 1; allowed is \[0, 1\]"),
+        (_with(1.0000001), _image(), r"restored contains the value 1\.00000012; allowed is \[0, 1\]"),
         (_with(-0.25), _image(), r"restored contains the value -0.25"),
         (_image(), _with(2.0), r"target contains the value 2;"),
         (_with(float("nan")), _image(), "restored contains 1 NaN"),

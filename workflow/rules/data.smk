@@ -45,7 +45,7 @@ rule extract_patches:
 
 rule fetch_weights:
     output:
-        manifest="data/weights/manifest.json",
+        manifest="data/weights/fetched.json",
     params:
         code=PLAN.code(["ddnet.weights"], script="fetch_weights"),
         perceptual=PLAN.settings.training.perceptual.trunk,

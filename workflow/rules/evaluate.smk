@@ -9,7 +9,7 @@ rule evaluate:
         manifest="results/runs/{preset}/{variant}-seed{seed}/manifest.json",
         complexity="results/complexity/{preset}/{variant}.json",
         depth=run_depth,
-        weights="data/weights/manifest.json",
+        weights="data/weights/fetched.json",
     output:
         images="results/runs/{preset}/{variant}-seed{seed}/per_image.csv",
         summary="results/runs/{preset}/{variant}-seed{seed}/evaluation.json",
@@ -35,7 +35,7 @@ rule evaluate:
 rule evaluate_baseline:
     input:
         index="data/{preset}/index.csv",
-        weights="data/weights/manifest.json",
+        weights="data/weights/fetched.json",
     output:
         images="results/runs/{preset}/{baseline}/per_image.csv",
         summary="results/runs/{preset}/{baseline}/evaluation.json",

@@ -15,7 +15,7 @@ def dumped(names):
     return [PLAN.variants[name].model_dump(mode="json") for name in names]
 
 
-def report_inputs(names, *files):
+def report_inputs(names):
     """The evaluations of the named variants and of the blurred input, and the variants' sizes."""
     names = list(names)
     return {
@@ -64,7 +64,6 @@ rule draw_study:
     params:
         settings=REPORT_SETTINGS,
         variants=lambda wildcards: dumped(PLAN.study_variants(wildcards.study)),
-        reference=lambda wildcards: "ddnet_1b",
         code=PLAN.code(["ddnet.report.figures", "ddnet.report.inputs"], script="draw_study"),
     log:
         "logs/{preset}/draw_study/{study}.log",
@@ -79,9 +78,12 @@ rule export_mlflow:
         cards=run_files(PLAN.selected, "model_card.md"),
         tables=table_files(PLAN.tables),
         figures=figure_files(PLAN.settings.studies),
+        index="data/{preset}/index.csv",
     output:
         "results/mlflow/{preset}.json",
     params:
+        database="results/mlflow.db",
+        artifacts="results/mlartifacts",
         settings=REPORT_SETTINGS,
         config=PLAN.settings.model_dump(mode="json"),
         variants=dumped(PLAN.selected),

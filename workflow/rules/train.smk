@@ -9,7 +9,7 @@ rule train:
         index="data/{preset}/index.csv",
         patches="data/{preset}/patches/patches.csv",
         depth=run_depth,
-        weights="data/weights/manifest.json",
+        weights="data/weights/fetched.json",
     output:
         model="results/runs/{preset}/{variant}-seed{seed}/model.pt",
         history="results/runs/{preset}/{variant}-seed{seed}/history.csv",

@@ -17,5 +17,5 @@ with job_log(str(job.log)):
     complexity = {Path(path).stem: read_json(Path(path)) for path in job.input.complexity}
     scenes = read_index(job.input.index, dataset=dataset, split="test")
     panels = panel_inputs(scenes, settings["panels"], Path(job.input.depth).parent)
-    study = Study(job.wildcards.study, infos, reference=job.params.reference)
+    study = Study(job.wildcards.study, infos, reference="ddnet_1b")
     draw_study(study, refs, collect(refs), complexity, dataset, panels, Path(job.output.ablation).parent)

@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+from ddnet.files import write_json
 from ddnet.log import job_log
 from ddnet.weights import fetch_weights
 
-with job_log(str(snakemake.log)):
-    folder = Path(snakemake.output.manifest).parent
-    fetch_weights(required=["alexnet", snakemake.params.perceptual], optional=["squeezenet1_1"], folder=folder)
+job = snakemake
+with job_log(str(job.log)):
+    folder = Path(job.output.manifest).parent
+    # The manifest itself is not declared, or Snakemake would delete it, and with it the knowledge of what is there.
+    fetched = fetch_weights(required=["alexnet", job.params.perceptual], optional=["squeezenet1_1"], folder=folder)
+    write_json(job.output.manifest, fetched)

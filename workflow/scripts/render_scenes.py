@@ -8,11 +8,12 @@ from ddnet.files import write_json
 from ddnet.log import job_log
 from ddnet.provenance import Stopwatch
 
-job = snakemake
-with job_log(str(job.log)):
-    data = EmbeddedData(**job.params.data)
-    watch = Stopwatch()
-    manifest = Path(job.output.manifest)
-    splits = {"train": data.train, "val": data.val, "test": data.test, "embedded_ood": data.embedded_ood}
-    render_benchmark(manifest.parent / "scenes", splits, data.size, data.lens_samples, data.seed, job.params.cpus)
-    write_json(manifest, watch.manifest(data=job.params.data, code=job.params.code))
+if __name__ == "__main__":  # the renderer's worker processes import this file again
+    job = snakemake
+    with job_log(str(job.log)):
+        data = EmbeddedData(**job.params.data)
+        watch = Stopwatch()
+        manifest = Path(job.output.manifest)
+        splits = {"train": data.train, "val": data.val, "test": data.test, "embedded_ood": data.embedded_ood}
+        render_benchmark(manifest.parent / "scenes", splits, data.size, data.lens_samples, data.seed, job.params.cpus)
+        write_json(manifest, watch.manifest(data=job.params.data, code=job.params.code))

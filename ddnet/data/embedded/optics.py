@@ -1,7 +1,7 @@
 """The thin lens: circle of confusion, aperture samples, and how a plane moves between two lens samples.
 
-Lengths along the optical axis and in the scene are metres, the lens's own are millimetres, and images are in pixels.
-The camera sits at the origin and looks along +z; x points right, y points down.
+Lengths along the optical axis and in the scene are metres, the lens's own are millimetres, and images are
+in pixels. The camera sits at the origin and looks along +z; x points right, y points down.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class Lens:
 def circle_of_confusion_px(depth_m: ArrayLike, lens: Lens, width_px: float) -> NDArray[np.float64]:
     """Signed diameter, in pixels, of the disc that a point at `depth_m` (z, metres; +inf allowed) draws.
 
-    c = (f/N) · (z - z_f)/z · f/(z_f - f) · W_px/W_sensor: negative before the focal plane, positive beyond it.
-    Check value: 50 mm, f/4, focus 2 m, 1680 px on 36 mm, z -> inf gives 15.0 px.
+    c = (f/N) · (z - z_f)/z · f/(z_f - f) · W_px/W_sensor: negative before the focal plane, positive beyond
+    it. Check value: 50 mm, f/4, focus 2 m, 1680 px on 36 mm, z -> inf gives 15.0 px.
     """
     depth = np.asarray(depth_m, np.float64)
     if not (depth > 0).all():
@@ -78,15 +78,17 @@ def circle_of_confusion_px(depth_m: ArrayLike, lens: Lens, width_px: float) -> N
 def aperture_samples(lens: Lens, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """`count` points (u, v) in metres spread evenly over the opening: (count, 2), u > 0 in the second half.
 
-    Half of them is a jittered Fibonacci lattice (the Vogel spiral's) on half the opening, the other half its mirror image
-    through the centre. So both half-apertures hold equally many, the mean is exactly the lens centre,
-    and the set may be turned by a random angle without losing either.
+    Half of them is a jittered Fibonacci lattice (the Vogel spiral's) on half the opening, the other half
+    its mirror image through the centre. So both half-apertures hold equally many, the mean is exactly the
+    lens centre, and the set may be turned by a random angle without losing either.
 
     Raises:
         DDNetError: `count` is odd or below 2.
     """
     if count < 2 or count % 2:
-        raise DDNetError(f"aperture samples: {count}; it must be even and at least 2 (left and right get half each)")
+        raise DDNetError(
+            f"aperture samples: {count}; it must be even and at least 2 (left and right get half each)"
+        )
     half = count // 2
     index = np.arange(half)
     radius = np.sqrt((index + rng.random(half)) / half)
@@ -115,18 +117,20 @@ def inverse_depth_of_plane(origin: ArrayLike, axis_s: ArrayLike, axis_t: ArrayLi
     normal = np.cross(np.asarray(axis_s, np.float64), np.asarray(axis_t, np.float64))
     distance = float(normal @ np.asarray(origin, np.float64))
     if abs(distance) < 1e-9:
-        raise DDNetError("plane: it passes through the lens centre, or its axes are parallel; it has no image")
+        raise DDNetError(
+            "plane: it passes through the lens centre, or its axes are parallel; it has no image"
+        )
     return normal / distance
 
 
 def plane_shift(
     inverse_depth: NDArray[np.float64], lens: Lens, point: NDArray[np.float64], focal_px: float
 ) -> NDArray[np.float64]:
-    """The (2, 3) affine map from a plane's image through the lens centre to its image through `point` = (u, v).
+    """The (2, 3) affine map of a plane's image: from the lens centre's view to that of `point` = (u, v).
 
-    From x = f_px (X-u)/Z + f_px u/z_f: x' = x + f_px u (1/z_f - 1/Z), and on a plane 1/Z is affine in the image
-    coordinates. So between lens samples the homography of a plane is affine, whatever its tilt. Coordinates are
-    pixels from the principal point.
+    From x = f_px (X-u)/Z + f_px u/z_f: x' = x + f_px u (1/z_f - 1/Z), and on a plane 1/Z is affine in the
+    image coordinates. So between lens samples the homography of a plane is affine, whatever its tilt.
+    Coordinates are pixels from the principal point.
     """
     a, b, c = inverse_depth
     base = focal_px * (1.0 / lens.focus_m - c)

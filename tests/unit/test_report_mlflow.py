@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from report_runs import MANIFEST, VARIANTS, make_world
+
+from ddnet.errors import DDNetError
+from ddnet.report.collect import read_json
+from ddnet.report.mlflow_export import Exported, export, flatten
+
+VARIANTS_USED = ("unet", "ddnet_1b")
+SETTINGS = {"preset": "embedded", "training": {"steps": 600, "lr": 2e-4}, "seeds": [0, 1]}
+
+
+class Setup:
+    """A results folder and its export, cut down to two variants."""
+
+    def __init__(self, root: Path) -> None:
+        world = make_world(root, pictures=True)
+        self.root = root
+        self.db = root / "mlflow.db"
+        self.runs = [ref for ref in world.runs if ref.variant in (*VARIANTS_USED, "blurred")]
+        self.complexity = {path.stem: read_json(path) for path in world.complexity}
+        self.tables = [root / "tables" / "table3.md"]
+        self.figures = [root / "figures" / "ablation.png"]
+        for path in (*self.tables, *self.figures):
+            path.parent.mkdir()
+            path.write_text(path.name)
+        (self.runs[1].folder / "model.pt").write_bytes(b"weights")
+        (self.runs[1].folder / "model_card.md").write_text("# Card\n")
+
+    def export(self, **changes: Any) -> Exported:
+        options: dict[str, Any] = {
+            "tables": {"modules": self.tables}, "figures": {"modules": self.figures}, "settings": SETTINGS,
+            "dataset": "embedded", "ood_dataset": "embedded_ood", "variants": VARIANTS,
+            "complexity": self.complexity, "scenes": [("embedded", "s00")], **changes,
+        }  # fmt: skip
+        return export(self.db, self.root / "mlartifacts", "embedded", self.runs, **options)
+
+    def stored(self) -> dict[str, Any]:
+        import mlflow
+
+        client = mlflow.MlflowClient(f"sqlite:///{self.db}")
+        experiment = client.get_experiment_by_name("ddnet-bench/embedded")
+        assert experiment is not None
+        return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+
+    def artifacts(self, run: Any) -> list[str]:
+        folder = self.root / "mlartifacts" / "embedded" / run.info.run_id / "artifacts"
+        return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="module")
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
+    done = Setup(tmp_path_factory.mktemp("mlflow"))
+    first = done.export()
+    assert first.created[0] == "study:modules" and len(first.created) == 6
+    assert not first.replaced and not first.unchanged
+    return done
+
+
+def test_telemetry_is_off_and_no_run_is_left_running(setup: Setup) -> None:
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    runs = setup.stored()
+    assert sorted(runs) == [
+        "blurred",
+        "ddnet_1b-seed0",
+        "ddnet_1b-seed1",
+        "study-modules",
+        "unet-seed0",
+        "unet-seed1",
+    ]
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+
+
+def test_metrics_equal_the_means_of_the_csv(setup: Setup) -> None:
+    runs = setup.stored()
+    for ref in setup.runs:
+        metrics = runs[ref.name].data.metrics
+        means = (
+            pd.read_csv(ref.folder / "per_image.csv").groupby("dataset")[["psnr", "ssim", "mae", "lpips_alex"]].mean()
+        )
+        for metric in means.columns:
+            assert metrics[metric] == pytest.approx(means.loc["embedded", metric], rel=1e-12)
+            assert metrics[f"ood_{metric}"] == pytest.approx(means.loc["embedded_ood", metric], rel=1e-12)
+        assert "lpips_squeeze" not in metrics
+    assert runs["ddnet_1b-seed0"].data.metrics["params_m"] == 2.646308
+    assert "macs_g" not in runs["blurred"].data.metrics
+
+
+def test_params_tags_parents_and_artifacts(setup: Setup) -> None:
+    runs = setup.stored()
+    run, parent = runs["ddnet_1b-seed1"], runs["study-modules"]
+    assert run.data.params["training.steps"] == "600" and run.data.params["model.rcabs"] == "[3]"
+    wanted = {
+        "variant": "ddnet_1b", "seed": "1", "studies": "modules fusion depth", "fusion": "gru", "branches": "1",
+        "depth_source": "monodepth2", "device": MANIFEST["device"], "commit": "abc1234",
+        "mlflow.parentRunId": parent.info.run_id,
+    }  # fmt: skip
+    assert wanted.items() <= run.data.tags.items()
+    assert "mlflow.parentRunId" not in runs["blurred"].data.tags
+    assert setup.artifacts(parent) == ["figures/ablation.png", "tables/table3.md"]
+    assert setup.artifacts(run) == [
+        "evaluation.json", "history.csv", "manifest.json", "panels/embedded/s00.png", "per_image.csv",
+    ]  # fmt: skip
+    first = next(ref for ref in setup.runs if ref.seed == 0)
+    assert {"model/model.pt", "model_card.md"} <= set(setup.artifacts(runs[first.name]))
+
+
+def test_curves_are_stored_by_step(setup: Setup) -> None:
+    import mlflow
+
+    run = setup.stored()["unet-seed0"]
+    history = mlflow.MlflowClient(f"sqlite:///{setup.db}").get_metric_history(run.info.run_id, "val_psnr")
+    expected = pd.read_csv(setup.runs[1].folder / "history.csv")
+    assert [point.step for point in history] == expected["step"].to_list()
+    assert [point.value for point in history] == pytest.approx(expected["val_psnr"].to_list())
+    assert "val_l1" not in run.data.metrics  # all NaN
+
+
+def test_second_export_changes_nothing_then_only_what_changed_is_replaced(setup: Setup) -> None:
+    before = {name: run.info.run_id for name, run in setup.stored().items()}
+    again = setup.export()
+    assert (again.created, again.replaced, len(again.unchanged)) == ([], [], 6)
+    assert {name: run.info.run_id for name, run in setup.stored().items()} == before
+
+    changed = setup.runs[2].folder / "per_image.csv"
+    frame = pd.read_csv(changed)
+    frame["psnr"] += 1.0
+    frame.to_csv(changed, index=False)
+    setup.tables[0].write_text("another table")
+    third = setup.export()
+    assert third.replaced == ["study:modules", f"run:{setup.runs[2].name}"] and not third.created
+    runs = setup.stored()
+    assert len(runs) == 6
+    assert runs["unet-seed1"].data.metrics["psnr"] == pytest.approx(
+        frame[frame["dataset"] == "embedded"]["psnr"].mean()
+    )
+    parents = {run.data.tags.get("mlflow.parentRunId") for name, run in runs.items() if "seed" in name}
+    assert parents == {runs["study-modules"].info.run_id}
+
+
+def test_an_interrupted_export_is_repaired(setup: Setup) -> None:
+    run_id = setup.stored()["blurred"].info.run_id
+    with sqlite3.connect(setup.db) as connection:  # what a killed process leaves
+        connection.execute("UPDATE runs SET status = 'RUNNING' WHERE run_uuid = ?", (run_id,))
+    connection.close()
+    assert setup.export().replaced == ["run:blurred"]
+    runs = setup.stored()
+    assert runs["blurred"].info.status == "FINISHED" and runs["blurred"].info.run_id != run_id
+
+
+def test_a_failed_export_leaves_no_running_run(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    def full_disk(*_: object) -> None:
+        raise OSError("no space left")
+
+    setup.figures[0].write_text("another figure")
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "log_artifact", full_disk)
+        with pytest.raises(OSError, match="no space left"):
+            setup.export()
+    assert setup.stored()["study-modules"].info.status == "FAILED"
+    assert setup.export().replaced == ["study:modules"]
+    assert {run.info.status for run in setup.stored().values()} == {"FINISHED"}
+
+
+def test_bad_inputs_are_refused_before_anything_is_written(setup: Setup, tmp_path: Path) -> None:
+    with pytest.raises(DDNetError, match="no such file; make the tables and figures of study modules"):
+        setup.export(tables={"modules": [tmp_path / "table3.md"]})
+    with pytest.raises(DDNetError, match="keeps its artifacts in"):
+        export(
+            setup.db,
+            tmp_path / "elsewhere",
+            "embedded",
+            [],
+            {},
+            {},
+            {},
+            dataset="embedded",
+            ood_dataset="embedded_ood",
+        )
+
+
+def test_flatten() -> None:
+    assert flatten({"a": {"b": [1, 2], "c": "x"}, "d": None}) == {
+        "a.b": json.dumps([1, 2]),
+        "a.c": "x",
+        "d": "null",
+    }

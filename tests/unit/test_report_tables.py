@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_runs import INFO, PAPER, PARAMS, SCENES, VARIANTS, World, make_world, psnr, write_run
+
+from ddnet.errors import DDNetError
+from ddnet.report.evidence import Evidence, gather
+from ddnet.report.rows import TABLE4, RowSpec
+from ddnet.report.tables import BUILDERS, Table, table1, table2, table3, table4, table_s1
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("tables"))
+
+
+def evidence_of(world: World, **changes: object) -> Evidence:
+    return gather(
+        world.runs,
+        paper=PAPER,
+        preset="embedded",
+        dataset="embedded",
+        ood_dataset="embedded_ood",
+        complexity=world.complexity,
+        variants=VARIANTS,
+        width=16,
+        depth_source="monodepth2",
+        **{"draws": 500, **changes},  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture(scope="module")
+def evidence(world: World) -> Evidence:
+    return evidence_of(world)
+
+
+def rows(table: Table) -> pd.DataFrame:
+    return table.frame.set_index("key")
+
+
+def mean_psnr(variant: str, dataset: str = "embedded", positions: range = range(6)) -> float:
+    return float(np.mean([psnr(variant, seed, i, dataset) for seed in (0, 1) for i in positions]))
+
+
+def test_table1_is_measured_on_the_second_test_set(evidence: Evidence) -> None:
+    table = rows(table1(evidence))
+    assert list(table.index) == ["blurred", "defocusgan", "ddnet_1b"]
+    ours = table.loc["ddnet_1b"]
+    assert ours["psnr"] == pytest.approx(mean_psnr("ddnet_1b", "embedded_ood", range(4)))
+    assert (ours["paper_psnr"], ours["paper_macs_g"]) == (24.35, 163.9)
+    assert ours["diff_psnr"] == pytest.approx(ours["psnr"] - 24.35)
+    assert ours["diff_params_m"] == pytest.approx(PARAMS["ddnet_1b"] - 2.65)
+    assert (ours["source"], ours["n_images"], ours["seeds"]) == ("measured", 4, "0 1")
+
+
+def test_a_system_that_is_not_built_keeps_its_printed_numbers_only(evidence: Evidence) -> None:
+    other = rows(table1(evidence)).loc["defocusgan"]
+    assert np.isnan(other["psnr"]) and np.isnan(other["diff_psnr"])
+    assert other["paper_psnr"] == 24.08
+    assert (other["source"], other["note"]) == ("paper", "not measured: DefocusGAN is not built yet")
+
+
+def test_table2_strata_and_the_papers_lpips(evidence: Evidence) -> None:
+    table = table2(evidence)
+    ours = rows(table).loc["ddnet_2b"]
+    assert ours["indoor_psnr"] == pytest.approx(mean_psnr("ddnet_2b", positions=range(0, 6, 2)))
+    assert ours["outdoor_psnr"] == pytest.approx(mean_psnr("ddnet_2b", positions=range(1, 6, 2)))
+    assert (ours["paper_lpips_squeeze"], ours["paper_indoor_lpips_squeeze"]) == (0.109, 0.084)
+    assert not [name for name in table.frame.columns if "lpips_alex" in name and name.startswith(("paper", "diff"))]
+    assert ours["note"] == "LPIPS-squeeze: weights unavailable: no network"
+    assert np.isnan(ours["lpips_squeeze"]) and np.isnan(ours["diff_lpips_squeeze"])
+    extra = rows(table).loc["ddnet_1b"]
+    assert np.isnan(extra["paper_psnr"]) and extra["source"] == "measured"
+    assert len(table.frame) == 11
+
+
+def test_table3_differences_to_the_base(evidence: Evidence) -> None:
+    table = rows(table3(evidence))
+    assert list(table.index) == ["base", "rcab", "gru", "gru-2branch", "gru-3branch"]
+    gru = table.loc["gru"]
+    assert gru["delta_psnr"] == pytest.approx(mean_psnr("ddnet_1b") - mean_psnr("unet"))
+    assert gru["delta_psnr_low"] < gru["delta_psnr"] < gru["delta_psnr_high"]
+    assert gru["delta_psnr_improved"] == 1.0
+    assert gru["paper_delta_psnr"] == pytest.approx(0.75)
+    assert gru["diff_delta_psnr"] == pytest.approx(gru["delta_psnr"] - 0.75)
+    assert gru["psnr_sd"] == pytest.approx(np.std([np.mean(
+        [psnr("ddnet_1b", seed, i, "embedded") for i in range(6)]) for seed in (0, 1)], ddof=1))  # fmt: skip
+    assert table.loc["base", "delta_psnr"] == 0.0 and np.isnan(table.loc["base", "delta_psnr_low"])
+    ticks = table[["base", "rcab", "gru", "branches_2", "branches_3"]].astype(int).to_numpy().tolist()
+    assert ticks == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 0, 1]]
+
+
+def test_table4_refers_to_the_gru_and_appends_a_users_fusion(evidence: Evidence) -> None:
+    table = rows(table4(evidence))
+    assert list(table.index) == ["input", "conv", "gru", "fusion_film"]
+    film = table.loc["fusion_film"]
+    assert film["label"] == "FiLM" and np.isnan(film["paper_psnr"])
+    assert film["delta_psnr"] == pytest.approx(mean_psnr("fusion_film") - mean_psnr("ddnet_1b"))
+    assert table.loc["conv", "paper_delta_psnr"] == pytest.approx(25.23 - 25.52)
+
+
+def test_table4_without_the_users_variant_has_the_papers_rows(evidence: Evidence) -> None:
+    table = table4(dataclasses.replace(evidence, variants=()))
+    assert len(table.frame) == len(TABLE4)
+
+
+def test_table_s1_against_no_depth_and_true_depth(evidence: Evidence) -> None:
+    table = rows(table_s1(evidence))
+    assert list(table.index) == ["unet_rcab", "depth_true", "ddnet_1b", "depth_shuffled"]
+    assert list(table["depth"]) == ["none", "rendered", "monodepth2", "shuffled"]
+    shuffled = table.loc["depth_shuffled"]
+    assert shuffled["delta_none"] == pytest.approx(mean_psnr("depth_shuffled") - mean_psnr("unet_rcab"))
+    assert shuffled["delta_true"] == pytest.approx(mean_psnr("depth_shuffled") - mean_psnr("depth_true"))
+    assert np.isnan(table.loc["unet_rcab", "delta_true"])
+
+
+def test_missing_runs_and_sizes_are_said_in_the_note(world: World, tmp_path: Path) -> None:
+    runs = [ref for ref in world.runs if ref.variant in ("ddnet_1b", "fusion_conv")]
+    evidence = evidence_of(World(world.root, runs, world.complexity[:1], []))
+    table = rows(table4(evidence))
+    assert table.loc["input", "note"] == "not measured: no run of fusion_input on embedded among the inputs"
+    assert table.loc["input", "source"] == "paper"
+    assert "size not counted: no complexity file of fusion_conv" in table.loc["conv", "note"]
+    assert np.isnan(table.loc["conv", "params_m"]) and not np.isnan(table.loc["conv", "delta_psnr"])
+
+
+def test_rows_without_a_common_seed_have_no_difference_and_say_so(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path, "ddnet_1b", 0), write_run(tmp_path, "fusion_conv", 1)]
+    table = rows(table4(evidence_of(World(tmp_path, runs, [], []))))
+    assert np.isnan(table.loc["conv", "delta_psnr"])
+    assert "no difference to ddnet_1b: no seed in common" in table.loc["conv", "note"]
+
+
+def test_footnotes_name_dataset_widths_seeds_and_provenance(evidence: Evidence) -> None:
+    text = " ".join(table3(evidence).footnotes)
+    for part in (
+        f"embedded: {len(SCENES)} test images (3 indoor, 3 outdoor)",
+        "Embedded benchmark, not DPDD",
+        "not reproduction errors",
+        "seeds (0, 1)",
+        "500 draws",
+        "Trained at width 16",
+        "width 64 at 512×512",
+        "Depth: monodepth2",
+        "commit abc1234 (+dirty)",
+        "config hash 0123abcd",
+        "torch 2.13.0",
+        "date 2026-11-23",
+    ):
+        assert part in text
+
+
+def test_on_the_papers_own_dataset_there_is_no_warning(world: World) -> None:
+    evidence = evidence_of(world)
+    images = evidence.images.assign(dataset=evidence.images["dataset"].replace("embedded", "dpdd"))
+    text = " ".join(table3(dataclasses.replace(evidence, images=images, dataset="dpdd")).footnotes)
+    assert "not DPDD" not in text and "dpdd: 6 test images" in text
+
+
+def test_unknown_paper_row_and_missing_printed_table_are_errors(evidence: Evidence, tmp_path: Path) -> None:
+    with pytest.raises(DDNetError, match=r"no row 'gruu'.*did you mean 'gru'"):
+        table4(evidence, [RowSpec("gru", "GRU", "ddnet_1b", paper_key="gruu")])
+    with pytest.raises(DDNetError, match="printed table is missing"):
+        table4(dataclasses.replace(evidence, paper=tmp_path))
+
+
+@pytest.mark.parametrize("name", list(BUILDERS))
+def test_columns_are_stable_and_shown_columns_exist(evidence: Evidence, name: str) -> None:
+    table = BUILDERS[name](evidence)
+    empty = BUILDERS[name](
+        dataclasses.replace(evidence, images=evidence.images.iloc[:0], variants=tuple(INFO.values()))
+    )
+    assert list(table.frame.columns) == list(empty.frame.columns)
+    assert list(table.frame.columns[-3:]) == ["source", "note", "provenance"]
+    assert table.name == name
+    for _, columns in table.sections:
+        assert {column.name for column in columns} <= set(table.frame.columns)
+    assert set(table.frame["source"]) <= {"measured", "paper", ""}

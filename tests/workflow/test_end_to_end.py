@@ -1,0 +1,220 @@
+"""The whole graph on the smoke preset, in a copy of the project, and what is planned after edits to that copy."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ddnet.cli import CONFIG
+from ddnet.config import load_settings, load_variants
+from ddnet.plan import ROOT, Plan
+
+SMOKE = "workflow/config/smoke.yaml"
+PLAN = Plan(load_settings(CONFIG / "smoke.yaml"), load_variants(CONFIG / "variants.yaml"))
+Job = tuple[str, str]  # rule, and what it is for
+
+
+def snakemake(project: Path, *arguments: str, check: bool = True) -> str:
+    environment = os.environ | {"PYTHONPATH": str(project)}
+    command = [sys.executable, "-m", "snakemake", *arguments]
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    output = done.stdout + done.stderr
+    assert not check or done.returncode == 0, output[-6000:]
+    return output
+
+
+def planned(project: Path, target: str = "all", *arguments: str) -> Counter[Job]:
+    """Jobs of a dry run, without the target rule itself."""
+    output = snakemake(project, target, "-n", "--cores", "2", "--configfile", SMOKE, *arguments)
+    jobs: Counter[Job] = Counter()
+    for block in output.split("\n\n"):
+        rule = re.search(r"^(?:local)?rule (\w+):$", block, re.M)
+        if rule is None or rule[1] in ("all", "tables", "ablation"):
+            continue
+        wildcards = dict(re.findall(r"(\w+)=([^,\s]+)", (re.search(r"wildcards: (.*)", block) or [""] * 2)[1]))
+        subject = [wildcards.get(name, "") for name in ("variant", "table", "study", "source", "baseline")]
+        jobs[rule[1], "".join(subject)] += 1
+    return jobs
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of the project in which the smoke preset has run to its end."""
+    copy = tmp_path_factory.mktemp("project")
+    for name in ("Snakefile", "workflow", "ddnet", "baselines", "CONTRIBUTING.md"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, copy / name)
+    shutil.copytree(ROOT / "results" / "paper", copy / "results" / "paper")
+    snakemake(copy, "all", "--cores", "8", "--configfile", SMOKE)
+    yield copy
+
+
+@pytest.fixture
+def edited(project: Path) -> Iterator[Path]:
+    """The same copy, its sources restored afterwards."""
+    kept = {path: path.read_text() for part in ("ddnet", "workflow") for path in (project / part).rglob("*.*") if
+            path.suffix in (".py", ".yaml", ".smk")}
+    yield project
+    for part in ("ddnet", "workflow"):
+        for path in (project / part).rglob("*.py"):
+            if path not in kept:
+                path.unlink()
+    for path, text in kept.items():
+        if path.read_text() != text:
+            path.write_text(text)
+
+
+def append(path: Path, text: str) -> None:
+    path.write_text(path.read_text() + text)
+
+
+def test_every_declared_file_is_there(project: Path) -> None:
+    runs = project / "results" / "runs" / "smoke"
+    assert {path.name for path in runs.iterdir()} == {run.name for run in PLAN.runs(PLAN.selected)} | {"blurred"}
+    for table in PLAN.tables:
+        for form in ("csv", "md", "tex", "html"):
+            assert (project / "results" / "tables" / "smoke" / f"{table}.{form}").stat().st_size > 100
+    for study in PLAN.settings.studies:
+        for kind in ("ablation", "psnr_params", "curves", "panels", "gates"):
+            assert (project / "results" / "figures" / "smoke" / study / f"{kind}.png").stat().st_size > 5000
+
+
+def test_a_second_run_has_nothing_to_do(project: Path) -> None:
+    assert planned(project) == Counter()
+    assert "Nothing to be done" in snakemake(project, "all", "--cores", "2", "--configfile", SMOKE)
+
+
+def test_tables_and_summaries_agree_with_the_per_image_files(project: Path) -> None:
+    runs = project / "results" / "runs" / "smoke"
+    for folder in runs.iterdir():
+        images = pd.read_csv(folder / "per_image.csv")
+        summary = json.loads((folder / "evaluation.json").read_text())
+        for dataset, part in images.groupby("dataset"):
+            for metric, value in summary["metrics"][dataset].items():
+                assert value == pytest.approx(part[metric].mean(), rel=1e-9)
+    rows = {row["method"]: row for row in csv.DictReader((project / "results/tables/smoke/table3.csv").open())}
+    images = pd.read_csv(runs / "unet_rcab-seed0" / "per_image.csv")
+    main = images[images["dataset"] == "embedded"]
+    row = next(row for row in rows.values() if "RCAB" in row["label"])
+    for metric in ("psnr", "ssim", "mae"):
+        assert float(row[metric]) == pytest.approx(main[metric].mean(), rel=1e-6)
+
+
+def test_mlflow_agrees_with_the_per_image_files(project: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{project / 'results' / 'mlflow.db'}")
+    [experiment] = [e for e in client.search_experiments() if e.name == "ddnet-bench/smoke"]
+    runs = client.search_runs([experiment.experiment_id], max_results=200)
+    by_name = {run.info.run_name: run for run in runs}
+    for run in PLAN.runs(PLAN.selected):
+        images = pd.read_csv(project / "results" / "runs" / "smoke" / run.name / "per_image.csv")
+        for prefix, dataset in (("", "embedded"), ("ood_", "embedded_ood")):
+            expected = images.loc[images["dataset"] == dataset, "psnr"].mean()
+            assert by_name[run.name].data.metrics[f"{prefix}psnr"] == pytest.approx(expected)
+        assert by_name[run.name].data.tags["mlflow.parentRunId"]
+    assert all(run.info.status == "FINISHED" for run in runs)
+
+
+def test_test_photographs_are_never_trained_on(project: Path) -> None:
+    photographs: dict[str, set[str]] = {}
+    for record in (project / "data" / "smoke" / "scenes").rglob("scene.json"):
+        dataset, split = record.parts[-4:-2]
+        photographs.setdefault(f"{dataset}/{split}", set()).update(json.loads(record.read_text())["photographs"])
+    pools = list(photographs.items())
+    assert len(pools) == 4 and all(names for _, names in pools)
+    for position, (name, first) in enumerate(pools):
+        for other, second in pools[position + 1 :]:
+            assert not first & second, f"{name} and {other} share {first & second}"
+
+
+def test_a_comment_edit_plans_nothing(edited: Path) -> None:
+    for file in ("ddnet/engine/train.py", "ddnet/models/fusion/gru.py", "workflow/scripts/train.py", "ddnet/plan.py"):
+        append(edited / file, "\n# a remark\n")
+    assert planned(edited) == Counter()
+
+
+def test_an_edit_of_the_gru_plans_gru_variants_only(edited: Path) -> None:
+    append(edited / "ddnet/models/fusion/gru.py", "\nX = 1\n")
+    jobs = planned(edited)
+    gru = {name for name in PLAN.selected if PLAN.variants[name].fusion == "gru"}
+    for rule in ("train", "evaluate", "measure_complexity"):
+        assert {subject for name, subject in jobs if name == rule} == gru
+    downstream = {"train", "evaluate", "measure_complexity", "make_table", "draw_study", "export_mlflow"}
+    assert {rule for rule, _ in jobs} == downstream
+
+
+def recipe() -> tuple[str, str]:
+    """The two code blocks of CONTRIBUTING.md's recipe: the fusion file and its line in the variants file."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    section = text.split("## Add a fusion", 1)[1].split("\n## ", 1)[0]
+    python = re.search(r"```python\n(.*?)```", section, re.S)
+    line = re.search(r"```yaml\n(.*?)```", section, re.S)
+    assert python and line
+    return textwrap.dedent(python[1]), textwrap.dedent(line[1])
+
+
+def test_the_recipe_for_a_new_fusion(edited: Path) -> None:
+    """One file and one line: planned alone, then trained, tabulated and exported."""
+    source, line = recipe()
+    (edited / "ddnet/models/fusion/film.py").write_text(source)
+    append(edited / "workflow/config/variants.yaml", line)
+    only_ours = Counter(
+        {
+            ("train", "fusion_film"): 1,
+            ("measure_complexity", "fusion_film"): 1,
+            ("evaluate", "fusion_film"): 1,
+            ("make_table", "table4"): 1,
+            ("draw_study", "fusion"): 1,
+            ("export_mlflow", ""): 1,
+        }
+    )
+    assert planned(edited, "ablation") == only_ours
+    snakemake(edited, "ablation", "--cores", "8", "--configfile", SMOKE)
+    table = pd.read_csv(edited / "results/tables/smoke/table4.csv")
+    row = table[table["label"] == "FiLM fusion"]
+    assert len(row) == 1 and np.isfinite(row["psnr"].item())
+    exported = json.loads((edited / "results/mlflow/smoke.json").read_text())
+    assert exported["created"] == ["run:fusion_film-seed0"]
+    assert "run:ddnet_1b-seed0" in exported["unchanged"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--config", "sedes=3"), "unknown key 'sedes'; did you mean 'seeds'?"),
+        (("--config", "training={stepz: 3}"), "unknown key 'training.stepz'; did you mean 'steps'?"),
+        (("--config", "seeds=0"), "'seeds'"),
+    ],
+)
+def test_a_typo_is_one_line(project: Path, arguments: tuple[str, ...], words: str) -> None:
+    output = snakemake(project, "all", "-n", "--cores", "1", *arguments, check=False)
+    [line] = [line for line in output.splitlines() if words in line]
+    assert "Traceback" not in output
+    assert len([row for row in output.splitlines() if row.strip()]) <= 3, output
+
+
+def test_seeds_plan_their_own_trainings_only(project: Path) -> None:
+    config = f"""{(project / SMOKE).read_text().replace("seeds: 1", "seeds: 2")}"""
+    two = project / "workflow" / "config" / "two-seeds.yaml"
+    two.write_text(config)
+    output = snakemake(project, "all", "-n", "--cores", "2", "--configfile", str(two))
+    seeds = re.findall(r"rule train:.*?wildcards: [^\n]*seed=(\d)", output, re.S)
+    two.unlink()
+    assert set(seeds) == {"1"} and len(seeds) == len(PLAN.selected)

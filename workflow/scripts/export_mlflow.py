@@ -1,0 +1,37 @@
+"""Mirror the finished runs, tables and figures of a preset into MLflow."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from ddnet.data.index import panel_scenes, read_index
+from ddnet.files import write_json
+from ddnet.log import job_log
+from ddnet.report.collect import read_json
+from ddnet.report.inputs import run_refs, variant_infos
+from ddnet.report.mlflow_export import export
+
+job = snakemake
+with job_log(str(job.log)):
+    settings = job.params.settings
+    infos = variant_infos(job.params.variants, settings["depth_source"])
+    refs = run_refs(Path(job.input.runs[0]).parent.parent, infos, settings["seeds"])
+    figures = {s: [Path(f) for f in job.input.figures if Path(f).parent.name == s] for s in job.params.studies}
+    # Tables 1 and 2 compare systems; they belong to no study and get a parent run of their own.
+    tables = {study: [] for study in [*job.params.studies, "comparison"]}
+    for file in map(Path, job.input.tables):
+        tables[job.params.tables[file.stem] or "comparison"].append(file)
+    done = export(
+        job.params.database,
+        job.params.artifacts,
+        settings["preset"],
+        refs,
+        tables,
+        figures,
+        job.params.config,
+        dataset=settings["datasets"][0],
+        ood_dataset=settings["datasets"][1],
+        variants=infos,
+        complexity={Path(path).stem: read_json(Path(path)) for path in job.input.complexity},
+        scenes=[(s.dataset, s.scene) for s in panel_scenes(read_index(job.input.index, split="test"), settings["panels"])],
+    )
+    write_json(job.output[0], asdict(done))
