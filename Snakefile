@@ -1,8 +1,8 @@
 """Benchmark of depth-guided single-image defocus deblurring: data -> depth -> training -> evaluation -> tables.
 
-    snakemake --cores 8 all                                                    embedded benchmark (default)
-    snakemake --cores 8 all --configfile workflow/config/paper.yaml            the paper: DPDD, RealDOF, a GPU
-    snakemake --cores 8 all --config seeds=5                                   any setting, checked
+snakemake --cores 8 all                                                    embedded benchmark (default)
+snakemake --cores 8 all --configfile workflow/config/paper.yaml            the paper: DPDD, RealDOF, a GPU
+snakemake --cores 8 all --config seeds=5                                   any setting, checked
 """
 
 from snakemake.utils import min_version
@@ -22,7 +22,6 @@ localrules:
     all,
     tables,
     ablation,
-    report,
 
 
 rule all:
@@ -40,6 +39,8 @@ rule tables:
 
 rule ablation:
     input:
-        table_files(name for name, study in TABLES.items() if study in PLAN.settings.studies),
+        table_files(
+            name for name, study in TABLES.items() if study in PLAN.settings.studies
+        ),
         figure_files(PLAN.settings.studies),
         f"results/mlflow/{PLAN.settings.preset}.json",

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,6 +55,16 @@ def gpu_count() -> int:
     """NVIDIA GPUs that the driver shows, without importing torch."""
     folder = Path("/proc/driver/nvidia/gpus")
     return len(list(folder.iterdir())) if folder.is_dir() else 0
+
+
+def cpu_count() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def job_threads(cores: int) -> int:
+    """Threads of a job that was given `cores` of Snakemake's cores, of which several may share a processor."""
+    return max(1, cores // int(os.environ.get("DDNET_CORES_PER_CPU", "1")))
 
 
 class Plan:
@@ -184,7 +195,7 @@ def _read(file: Path) -> _Source:
     return _read_version(file, file.stat().st_mtime_ns)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _read_version(file: Path, version: int) -> _Source:
     """Module-level imports, and the digest of the syntax tree without docstrings and positions."""
     try:

@@ -61,5 +61,8 @@ def test_the_project_names_no_machine_and_no_registry() -> None:
     forbidden = re.compile(re.escape(str(ROOT)))
     for name in files:
         path = ROOT / name
-        if path.suffix in (".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".smk") and name != "tests/test_architecture.py":
+        if (
+            path.suffix in (".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".smk")
+            and name != "tests/test_architecture.py"
+        ):
             assert not forbidden.search(path.read_text()), name

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,17 +92,13 @@ def read_index(path: str | Path, dataset: str | None = None, split: str | None =
     root = Path(path).parent
     scenes = []
     with Path(path).open(newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
+        for record in csv.DictReader(stream):
+            row: dict[str, Any] = dict(record)
             if (dataset and row["dataset"] != dataset) or (split and row["split"] != split):
                 continue
-            scenes.append(
-                Scene(
-                    row["dataset"], row["split"], row["scene"], row["location"],
-                    root / row["image"], root / row["target"], root / row["depth_m"] if row["depth_m"] else None,
-                    int(row["height"]), int(row["width"]), int(row["bits"]),
-                    row["image_sha256"], row["target_sha256"],
-                )  # fmt: skip
-            )
+            row |= {name: root / row[name] if row[name] else None for name in ("image", "target", "depth_m")}
+            row |= {name: int(row[name]) for name in ("height", "width", "bits")}
+            scenes.append(Scene(**row))
     return scenes
 
 

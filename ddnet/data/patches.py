@@ -128,6 +128,7 @@ class PatchSet:
             return [row["scene"] for row in csv.DictReader(stream)]
 
     def __len__(self) -> int:
+        """Number of patches."""
         return len(self.corners)
 
     def steps_per_epoch(self, batch: int) -> int:
@@ -143,12 +144,15 @@ class PatchSet:
         positions = np.arange(step * batch, (step + 1) * batch)
         epochs = positions // len(self)
         return np.array(
-            [_permutation(seed, int(epoch), len(self))[p % len(self)] for epoch, p in zip(epochs, positions, strict=True)]
+            [
+                _permutation(seed, int(epoch), len(self))[p % len(self)]
+                for epoch, p in zip(epochs, positions, strict=True)
+            ]
         )
 
-    def batch(self, numbers: NDArray[np.int64], turns: NDArray[np.int64] | None = None) -> tuple[
-        NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None
-    ]:
+    def batch(
+        self, numbers: NDArray[np.int64], turns: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
         """Crops of a batch: image and target (B, 3, S, S), depth (B, 1, S, S) or None; float32 in [0, 1].
 
         Args:

@@ -31,9 +31,7 @@ def parse_spec(spec: str) -> tuple[str, tuple[float, ...]]:
     try:
         arguments = tuple(float(part) for part in text.split(",")) if text and text.strip() else ()
     except ValueError:
-        raise DDNetError(
-            f"depth source '{spec}': '{text}' is not a list of numbers; write e.g. noisy(0.2)"
-        ) from None
+        raise DDNetError(f"depth source '{spec}': '{text}' is not a list of numbers; write e.g. noisy(0.2)") from None
     return name, arguments
 
 
@@ -54,9 +52,7 @@ def build_depth_source(
     cls = resolve("depth", name)
     if "model" in cls.needs:
         if model_path is None:
-            raise DDNetError(
-                f"depth source '{name}' needs weights; give model_path (rule fit_depth makes one)"
-            )
+            raise DDNetError(f"depth source '{name}' needs weights; give model_path (rule fit_depth makes one)")
         keywords = {"model_path": model_path, "size": size}
     else:
         keywords = {}

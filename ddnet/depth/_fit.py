@@ -105,17 +105,13 @@ def disparity_loss(disparities: list[Tensor], depth: Tensor) -> Tensor:
     for scale, disparity in enumerate(disparities):
         truth = F.avg_pool2d(depth, 2**scale) if scale else depth
         error = disparity - truth
-        edges = (error[..., 1:] - error[..., :-1]).abs().mean() + (
-            error[..., 1:, :] - error[..., :-1, :]
-        ).abs().mean()
+        edges = (error[..., 1:] - error[..., :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
         logs = ((disparity + LOG_FLOOR).log() - (truth + LOG_FLOOR).log()).abs().mean()
         total = total + (error.abs().mean() + GRADIENT_WEIGHT * edges + LOG_WEIGHT * logs) / 2**scale
     return total / sum(0.5**scale for scale in range(SCALES))
 
 
-def augment(
-    image: Tensor, depth: Tensor, crop: int | None, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def augment(image: Tensor, depth: Tensor, crop: int | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Random crop, mirror image, colours and a hidden rectangle, per image of the batch.
 
     Nothing that changes the scale: an enlarged picture shows the same depth with a larger blur, which would
@@ -148,7 +144,7 @@ def augment(
 def _recolour(image: Tensor, generator: torch.Generator) -> Tensor:
     """Swap the channels of each image at random and scale its saturation by 0 to 1.5.
 
-    A benchmark's few photographs would otherwise be told apart by colour, and depth learnt by heart with them.
+    A benchmark's few photographs would otherwise be told apart by colour, and depth learnt by heart.
     """
     count = len(image)
     swap = torch.rand((count, 3), generator=generator).argsort(dim=1)

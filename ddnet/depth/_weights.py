@@ -124,9 +124,7 @@ def _ready(network: DepthNetwork) -> DepthNetwork:
 
 def _read(path: str | Path) -> Mapping[str, Any]:
     if not Path(path).is_file():
-        raise DDNetError(
-            f"{path}: no such depth weights; run the rule fit_depth, or unpack Monodepth2's zip there"
-        )
+        raise DDNetError(f"{path}: no such depth weights; run the rule fit_depth, or unpack Monodepth2's zip there")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
@@ -151,9 +149,7 @@ def _load_checked(module: nn.Module, state: Mapping[str, Any], path: str | Path)
     expected = module.state_dict()
     counters = {key for key in expected if key.endswith("num_batches_tracked")}  # absent before PyTorch 0.4.1
     for key in sorted(expected.keys() - state.keys() - counters):
-        raise DDNetError(
-            f"{path}: lacks '{key}' {tuple(expected[key].shape)}; not weights of Monodepth2's ResNet-18"
-        )
+        raise DDNetError(f"{path}: lacks '{key}' {tuple(expected[key].shape)}; not weights of Monodepth2's ResNet-18")
     for key in sorted(state.keys() - expected.keys()):
         raise DDNetError(f"{path}: unknown key '{key}'; not weights of Monodepth2's ResNet-18")
     for key, value in state.items():

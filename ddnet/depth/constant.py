@@ -30,4 +30,5 @@ class Constant(DepthSource):
         other: FloatArray | None = None,
         rng: np.random.Generator | None = None,
     ) -> FloatArray:
+        """The same value everywhere, (H, W); the image only gives the size."""
         return np.full(image.shape[:2], self.value, dtype=np.float32)

@@ -10,9 +10,7 @@ from ddnet.depth._base import DepthSource, matching, required
 from ddnet.errors import DDNetError
 from ddnet.images import FloatArray
 
-SMOOTH_CELLS = (
-    8  # cells of the smooth noise along the shorter side: errors as large as a card, not as a pixel
-)
+SMOOTH_CELLS = 8  # cells of the smooth noise along the shorter side: errors as large as a card, not as a pixel
 
 
 class Noisy(DepthSource):
@@ -40,6 +38,7 @@ class Noisy(DepthSource):
         other: FloatArray | None = None,
         rng: np.random.Generator | None = None,
     ) -> FloatArray:
+        """`true_depth` plus noise drawn from `rng`, clipped to [0, 1], (H, W)."""
         depth = matching(required(true_depth, "true depth", "noisy"), image, "noisy")
         rng = np.random.default_rng(0) if rng is None else rng
         noise = (_smooth_noise(depth.shape, rng) + rng.standard_normal(depth.shape)) / np.sqrt(2.0)

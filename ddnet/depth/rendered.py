@@ -22,4 +22,5 @@ class Rendered(DepthSource):
         other: FloatArray | None = None,
         rng: np.random.Generator | None = None,
     ) -> FloatArray:
+        """`true_depth`, checked against the image's size."""
         return matching(required(true_depth, "true depth", "rendered"), image, "rendered")

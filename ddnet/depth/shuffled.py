@@ -26,7 +26,6 @@ class Shuffled(DepthSource):
         other: FloatArray | None = None,
         rng: np.random.Generator | None = None,
     ) -> FloatArray:
-        depth = resize_depth(
-            required(other, "another scene's depth", "shuffled"), (image.shape[0], image.shape[1])
-        )
+        """`other`, resized to the image's size, (H, W)."""
+        depth = resize_depth(required(other, "another scene's depth", "shuffled"), (image.shape[0], image.shape[1]))
         return matching(depth, image, "shuffled")

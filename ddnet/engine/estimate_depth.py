@@ -73,16 +73,12 @@ def estimate_depth(
         path = out / f"{scene.key}.png"
         write_depth16(path, depth)
         relative = path.relative_to(out).as_posix()
-        rows.append(
-            dict(zip(COLUMNS, (scene.dataset, scene.split, scene.scene, relative, sha256(path)), strict=True))
-        )
+        rows.append(dict(zip(COLUMNS, (scene.dataset, scene.split, scene.scene, relative, sha256(path)), strict=True)))
         if scene.key in shown:
             preview.append(PreviewRow(scene.key, image, depth, true_depth(scene) if scene.depth_m else None))
         if (position + 1) % 50 == 0:
             remaining = (time.monotonic() - start) / (position + 1) * (len(scenes) - position - 1)
-            log.info(
-                "depth %s: %d/%d images, %.0f s to go", source_spec, position + 1, len(scenes), remaining
-            )
+            log.info("depth %s: %d/%d images, %.0f s to go", source_spec, position + 1, len(scenes), remaining)
     write_preview(out / "preview.png", preview, source_spec)
     index = out / "index.csv"
     with atomic_path(index) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
@@ -100,9 +96,7 @@ def true_depth(scene: Scene) -> FloatArray:
         DDNetError: it is unknown (photographs without measured depth), or its file is gone.
     """
     if scene.depth_m is None:
-        raise DDNetError(
-            f"{scene.key}: its true depth is unknown; use the depth source monodepth2 or constant"
-        )
+        raise DDNetError(f"{scene.key}: its true depth is unknown; use the depth source monodepth2 or constant")
     if not scene.depth_m.is_file():
         raise DDNetError(f"{scene.depth_m}: no such file; render the scenes again (rule render_scenes)")
     return normalised_inverse_depth(np.load(scene.depth_m))
@@ -123,9 +117,7 @@ class DepthStore:
         with index.open(newline="", encoding="utf-8") as stream:
             reader = csv.DictReader(stream)
             if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise DDNetError(
-                    f"{index}: columns must be {','.join(COLUMNS)}; delete the folder and estimate again"
-                )
+                raise DDNetError(f"{index}: columns must be {','.join(COLUMNS)}; delete the folder and estimate again")
             self._rows = {f"{row['dataset']}/{row['split']}/{row['scene']}": row for row in reader}
         self._verified: set[str] = set()
 
@@ -162,9 +154,7 @@ def _cycle(scenes: Sequence[Scene], seed: int) -> dict[str, Scene]:
     partners: dict[str, Scene] = {}
     for (dataset, split), group in groups.items():
         if len(group) < 2:
-            raise DDNetError(
-                f"{dataset}/{split} has a single scene; shuffled depth needs at least two per split"
-            )
+            raise DDNetError(f"{dataset}/{split} has a single scene; shuffled depth needs at least two per split")
         key = zlib.crc32(f"{dataset}/{split}".encode())
         order = [group[i] for i in np.random.default_rng([seed, key]).permutation(len(group))]
         partners |= {scene.key: after for scene, after in zip(order, order[1:] + order[:1], strict=True)}

@@ -120,9 +120,7 @@ def _fit(
             if step % max(1, settings.steps // CHECKS) and step != settings.steps:
                 return
             now = _score([network.eval()], val_images, val_truths)
-            history.append(
-                dict(zip(HISTORY_COLUMNS, (fold, step, loss, now.abs_error, now.spearman), strict=True))
-            )
+            history.append(dict(zip(HISTORY_COLUMNS, (fold, step, loss, now.abs_error, now.spearman), strict=True)))
             done = fold * settings.steps + step
             remaining = (time.monotonic() - start) * (folds * settings.steps / done - 1)
             log.info(
@@ -130,9 +128,7 @@ def _fit(
                 fold + 1, folds, step, settings.steps, loss, now.abs_error, now.spearman, remaining,
             )  # fmt: skip
 
-        fold_settings = FitSettings(
-            settings.steps, settings.batch, settings.lr, settings.crop, settings.seed + fold
-        )
+        fold_settings = FitSettings(settings.steps, settings.batch, settings.lr, settings.crop, settings.seed + fold)
         networks.append(
             fit_network(images[chosen], depths[chosen], fold_settings, encoder=encoder, after_step=after_step)
         )
@@ -173,9 +169,7 @@ def _load(scenes: Sequence[Scene], size: tuple[int, int]) -> tuple[Tensor, Tenso
 @torch.inference_mode()
 def _estimate(networks: Sequence[DepthNetwork], image: Tensor, shape: tuple[int, int]) -> FloatArray:
     batch = image[None].contiguous(memory_format=torch.channels_last)
-    return resize_depth(
-        torch.stack([network(batch)[0][0, 0] for network in networks]).mean(dim=0).numpy(), shape
-    )
+    return resize_depth(torch.stack([network(batch)[0][0, 0] for network in networks]).mean(dim=0).numpy(), shape)
 
 
 def _shape(depth: FloatArray) -> tuple[int, int]:
@@ -183,9 +177,7 @@ def _shape(depth: FloatArray) -> tuple[int, int]:
 
 
 def _score(networks: Sequence[DepthNetwork], images: Tensor, truths: Sequence[FloatArray]) -> DepthScores:
-    estimates = [
-        _estimate(networks, image, _shape(truth)) for image, truth in zip(images, truths, strict=True)
-    ]
+    estimates = [_estimate(networks, image, _shape(truth)) for image, truth in zip(images, truths, strict=True)]
     return score(estimates, truths)
 
 

@@ -221,7 +221,9 @@ def train_step(inputs: Inputs, parts: Setup, step: int) -> NDArray[np.float64]:
     if spec.augment:
         turns = np.random.default_rng([inputs.seed, step, 1]).integers(0, 8, spec.batch)
     arrays = parts.patches.batch(parts.patches.order(inputs.seed, step, spec.batch), turns)
-    image, target, depth = (None if array is None else torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
+    image, target, depth = (
+        None if array is None else torch.from_numpy(np.ascontiguousarray(array)) for array in arrays
+    )
     image, target, depth = parts.fabric.to_device((image, target, depth))
     restored = parts.model(image.contiguous(memory_format=torch.channels_last), depth)
     content, perceptual = parts.loss(restored, target)
@@ -249,9 +251,7 @@ def validate(model: nn.Module, inputs: Inputs) -> tuple[float, float]:
     return float(np.mean(psnrs)), float(np.mean(errors))
 
 
-def _save(
-    path: Path, inputs: Inputs, parts: Setup, progress: Progress, best: dict[str, torch.Tensor]
-) -> None:
+def _save(path: Path, inputs: Inputs, parts: Setup, progress: Progress, best: dict[str, torch.Tensor]) -> None:
     state = {
         "model": parts.network.state_dict(),
         "optimizer": parts.optimizer.state_dict(),

@@ -30,9 +30,7 @@ def build_model(variant: Variant, width: int, output: str = "sigmoid") -> nn.Mod
     options: dict[str, object] = dict(variant.fusion_options)
     if variant.fusion == "gru":
         options |= {"roles": variant.gru_roles, "reset": variant.gru_reset}
-    return DDNet(
-        width, variant.branches, variant.fusion, variant.depth_rcabs, variant.depth_channels, chosen, options
-    )
+    return DDNet(width, variant.branches, variant.fusion, variant.depth_rcabs, variant.depth_channels, chosen, options)
 
 
 def initialise(model: nn.Module, seed: int) -> None:
@@ -40,7 +38,8 @@ def initialise(model: nn.Module, seed: int) -> None:
 
     The stream depends on the seed and on the module's name only (a branch goes by its number of RCABs, not by its
     position), so variants of one seed start from the same weights wherever they have the same layer (protocol:
-    "same initial weights for the shared shapes").
+    "same initial weights for the shared shapes"). A residual network starts as the identity: its last convolution is
+    zero, so that no step of a short budget is spent on unlearning random output.
     """
     rcabs = getattr(model, "branch_rcabs", ())
     for name, module in model.named_modules():
@@ -57,6 +56,11 @@ def initialise(model: nn.Module, seed: int) -> None:
             nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
             if module.bias is not None:
                 module.bias.uniform_(-1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in), generator=generator)
+    if getattr(model, "residual", False):
+        last = [module for module in model.modules() if isinstance(module, nn.Conv2d)][-1]
+        nn.init.zeros_(last.weight)
+        if last.bias is not None:
+            nn.init.zeros_(last.bias)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -46,7 +46,12 @@ def panel_inputs(scenes: Sequence[Scene], count: int, depth: Path | None) -> lis
     """What the panel figures show; `depth` is the folder of estimated maps, if any."""
     return [
         PanelScene(
-            scene.dataset, scene.scene, scene.location, scene.image, scene.target, depth / f"{scene.key}.png" if depth else None
+            scene.dataset,
+            scene.scene,
+            scene.location,
+            scene.image,
+            scene.target,
+            depth / f"{scene.key}.png" if depth else None,
         )
         for scene in panel_scenes(scenes, count)
     ]

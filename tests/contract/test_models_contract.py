@@ -53,7 +53,7 @@ def test_output_has_the_image_s_shape_and_range(variant: Variant) -> None:
         restored = small(variant).eval()(image, depth)
     assert restored.shape == image.shape
     assert restored.dtype == torch.float32
-    assert 0 <= restored.min() and restored.max() <= 1
+    assert restored.min() >= 0 and restored.max() <= 1
 
 
 def test_every_parameter_learns(variant: Variant) -> None:

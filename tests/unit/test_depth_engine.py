@@ -112,9 +112,7 @@ def test_settings_that_cannot_work_are_refused(scenes, tmp_path, change, message
 @pytest.mark.parametrize("turn", [1, 2])
 def test_both_folds_hold_both_locations(scenes: list[Scene], turn: int) -> None:
     """Whatever the order in which indoor and outdoor scenes are numbered."""
-    many = [
-        replace(scenes[0], scene=f"{i:03d}", location=("indoor", "outdoor")[i // turn % 2]) for i in range(12)
-    ]
+    many = [replace(scenes[0], scene=f"{i:03d}", location=("indoor", "outdoor")[i // turn % 2]) for i in range(12)]
     folds = _assign_folds(many, 2)
     for location in ("indoor", "outdoor"):
         chosen = [fold for fold, scene in zip(folds, many, strict=True) if scene.location == location]

@@ -68,8 +68,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def edited(project: Path) -> Iterator[Path]:
     """The same copy, its sources restored afterwards."""
-    kept = {path: path.read_text() for part in ("ddnet", "workflow") for path in (project / part).rglob("*.*") if
-            path.suffix in (".py", ".yaml", ".smk")}
+    kept = {
+        path: path.read_text()
+        for part in ("ddnet", "workflow")
+        for path in (project / part).rglob("*.*")
+        if path.suffix in (".py", ".yaml", ".smk")
+    }
     yield project
     for part in ("ddnet", "workflow"):
         for path in (project / part).rglob("*.py"):
@@ -205,7 +209,7 @@ def test_the_recipe_for_a_new_fusion(edited: Path) -> None:
 )
 def test_a_typo_is_one_line(project: Path, arguments: tuple[str, ...], words: str) -> None:
     output = snakemake(project, "all", "-n", "--cores", "1", *arguments, check=False)
-    [line] = [line for line in output.splitlines() if words in line]
+    assert len([line for line in output.splitlines() if words in line]) == 1, output
     assert "Traceback" not in output
     assert len([row for row in output.splitlines() if row.strip()]) <= 3, output
 

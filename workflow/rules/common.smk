@@ -5,7 +5,7 @@ from snakemake.exceptions import WorkflowError
 
 from ddnet.config import load_settings, load_variants, merge, validate_settings
 from ddnet.errors import DDNetError
-from ddnet.plan import HEADLINE, REFERENCE, TABLES, Plan, gpu_count, slug
+from ddnet.plan import TABLES, Plan, cpu_count, gpu_count, slug
 
 CONFIG_FOLDER = Path(workflow.basedir) / "workflow" / "config"
 
@@ -21,7 +21,10 @@ def make_plan():
             settings = validate_settings(config, "configuration")
         else:
             settings = load_settings(CONFIG_FOLDER / "embedded.yaml", config)
-        return Plan(settings, load_variants(Path(variants_file or CONFIG_FOLDER / "variants.yaml")))
+        return Plan(
+            settings,
+            load_variants(Path(variants_file or CONFIG_FOLDER / "variants.yaml")),
+        )
     except DDNetError as error:
         raise WorkflowError(str(error)) from None
 
@@ -30,8 +33,10 @@ PLAN = make_plan()
 GPUS = gpu_count()
 
 # `--cores 8` on a machine with two: a job then asks for four of the eight for each processor it really uses, so that
-# two jobs run at a time, one thread each, instead of eight in each other's way.
-CORES_PER_CPU = -(-(workflow.cores or 1) // len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else 1
+# two jobs run at a time, one thread each, instead of eight in each other's way. Jobs learn of it by the environment,
+# not as a parameter: another number of cores must not rerun anything.
+CORES_PER_CPU = -(-(workflow.cores or 1) // cpu_count())
+os.environ["DDNET_CORES_PER_CPU"] = str(CORES_PER_CPU)
 
 
 wildcard_constraints:
@@ -43,27 +48,31 @@ wildcard_constraints:
     study="|".join(filter(None, TABLES.values())),
 
 
-def cpus(threads):
-    """Processors behind a job's `threads`."""
-    return max(1, threads // CORES_PER_CPU)
-
-
 def table_files(names):
     """All four forms of the named tables."""
     return [
-        f"results/tables/{PLAN.settings.preset}/{name}.{form}" for name in names for form in ("csv", "md", "tex", "html")
+        f"results/tables/{PLAN.settings.preset}/{name}.{form}"
+        for name in names
+        for form in ("csv", "md", "tex", "html")
     ]
 
 
 def figure_files(studies):
     """Figures of the named studies."""
     kinds = ("ablation", "psnr_params", "curves", "panels", "gates")
-    return [f"results/figures/{PLAN.settings.preset}/{study}/{kind}.png" for study in studies for kind in kinds]
+    return [
+        f"results/figures/{PLAN.settings.preset}/{study}/{kind}.png"
+        for study in studies
+        for kind in kinds
+    ]
 
 
 def run_files(names, file):
     """One file of each of the named variants' runs."""
-    return [f"results/runs/{PLAN.settings.preset}/{run.name}/{file}" for run in PLAN.runs(names)]
+    return [
+        f"results/runs/{PLAN.settings.preset}/{run.name}/{file}"
+        for run in PLAN.runs(names)
+    ]
 
 
 def complexity_files(names):

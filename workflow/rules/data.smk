@@ -1,15 +1,14 @@
 rule render_scenes:
     output:
         manifest="data/{preset}/scenes.json",
-    params:
-        data=PLAN.part("data")["data"],
-        code=PLAN.code(["ddnet.data.embedded"], script="render_scenes"),
-        cpus=lambda wildcards, threads: cpus(threads),
     log:
         "logs/{preset}/render_scenes.log",
     benchmark:
         "logs/{preset}/render_scenes.tsv"
     threads: workflow.cores or 1
+    params:
+        data=PLAN.part("data")["data"],
+        code=PLAN.code(["ddnet.data.embedded"], script="render_scenes"),
     script:
         "../scripts/render_scenes.py"
 
@@ -19,11 +18,13 @@ rule index_dataset:
         manifest="data/{preset}/scenes.json",
     output:
         index="data/{preset}/index.csv",
-    params:
-        code=PLAN.code(["ddnet.data.embedded", "ddnet.data.index"], script="index_dataset"),
     log:
         "logs/{preset}/index_dataset.log",
     threads: CORES_PER_CPU
+    params:
+        code=PLAN.code(
+            ["ddnet.data.embedded", "ddnet.data.index"], script="index_dataset"
+        ),
     script:
         "../scripts/index_dataset.py"
 
@@ -32,13 +33,19 @@ rule extract_patches:
     input:
         index="data/{preset}/index.csv",
     output:
-        multiext("data/{preset}/patches/", "images.npy", "targets.npy", "scenes.csv", "patches.csv"),
-    params:
-        patches=PLAN.part("training")["training"]["patches"],
-        code=PLAN.code(["ddnet.data.patches"], script="extract_patches"),
+        multiext(
+            "data/{preset}/patches/",
+            "images.npy",
+            "targets.npy",
+            "scenes.csv",
+            "patches.csv",
+        ),
     log:
         "logs/{preset}/extract_patches.log",
     threads: CORES_PER_CPU
+    params:
+        patches=PLAN.part("training")["training"]["patches"],
+        code=PLAN.code(["ddnet.data.patches"], script="extract_patches"),
     script:
         "../scripts/extract_patches.py"
 
@@ -46,11 +53,11 @@ rule extract_patches:
 rule fetch_weights:
     output:
         manifest="data/weights/fetched.json",
-    params:
-        code=PLAN.code(["ddnet.weights"], script="fetch_weights"),
-        perceptual=PLAN.settings.training.perceptual.trunk,
     log:
         "logs/fetch_weights.log",
     threads: CORES_PER_CPU
+    params:
+        code=PLAN.code(["ddnet.weights"], script="fetch_weights"),
+        perceptual=PLAN.settings.training.perceptual.trunk,
     script:
         "../scripts/fetch_weights.py"

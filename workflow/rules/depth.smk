@@ -7,7 +7,9 @@ def depth_inputs(wildcards):
     if wildcards.source == "monodepth2":
         inputs["model"] = FITTED
     elif wildcards.source == "shuffled":
-        inputs["base"] = f"data/{{preset}}/depth/{slug(PLAN.settings.depth.source)}/index.csv"
+        inputs["base"] = (
+            f"data/{{preset}}/depth/{slug(PLAN.settings.depth.source)}/index.csv"
+        )
     return inputs
 
 
@@ -17,10 +19,6 @@ rule fit_depth:
     output:
         model=FITTED,
         history="data/{preset}/depth_model/history.csv",
-    params:
-        depth=PLAN.part("depth")["depth"],
-        code=PLAN.code(["ddnet.engine.fit_depth"], script="fit_depth"),
-        cpus=lambda wildcards, threads: cpus(threads),
     log:
         "logs/{preset}/fit_depth.log",
     benchmark:
@@ -28,6 +26,9 @@ rule fit_depth:
     threads: workflow.cores or 1
     resources:
         gpu=min(1, GPUS),
+    params:
+        depth=PLAN.part("depth")["depth"],
+        code=PLAN.code(["ddnet.engine.fit_depth"], script="fit_depth"),
     script:
         "../scripts/fit_depth.py"
 
@@ -37,19 +38,30 @@ rule estimate_depth:
         unpack(depth_inputs),
     output:
         index="data/{preset}/depth/{source}/index.csv",
-        preview=report("data/{preset}/depth/{source}/preview.png", category="Depth", labels={"source": "{source}"}),
-    params:
-        source=lambda wildcards: next(
-            name
-            for name in [PLAN.settings.depth.source, *filter(None, map(PLAN.depth_source, PLAN.variants))]
-            if slug(name) == wildcards.source
-        ),
-        seed=PLAN.settings.data.seed if PLAN.settings.data.kind == "embedded" else 0,
-        code=lambda wildcards: PLAN.code(
-            ["ddnet.engine.estimate_depth", f"ddnet.depth.{wildcards.source.split('-')[0]}"], script="estimate_depth"
+        preview=report(
+            "data/{preset}/depth/{source}/preview.png",
+            category="Depth",
+            labels={"source": "{source}"},
         ),
     log:
         "logs/{preset}/estimate_depth/{source}.log",
     threads: CORES_PER_CPU
+    params:
+        source=lambda wildcards: next(
+            name
+            for name in [
+                PLAN.settings.depth.source,
+                *filter(None, map(PLAN.depth_source, PLAN.variants)),
+            ]
+            if slug(name) == wildcards.source
+        ),
+        seed=PLAN.settings.data.seed if PLAN.settings.data.kind == "embedded" else 0,
+        code=lambda wildcards: PLAN.code(
+            [
+                "ddnet.engine.estimate_depth",
+                f"ddnet.depth.{wildcards.source.split('-')[0]}",
+            ],
+            script="estimate_depth",
+        ),
     script:
         "../scripts/estimate_depth.py"

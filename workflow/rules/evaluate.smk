@@ -14,20 +14,23 @@ rule evaluate:
         images="results/runs/{preset}/{variant}-seed{seed}/per_image.csv",
         summary="results/runs/{preset}/{variant}-seed{seed}/evaluation.json",
         card="results/runs/{preset}/{variant}-seed{seed}/model_card.md",
-    params:
-        evaluation=PLAN.part("evaluation")["evaluation"],
-        variant=lambda wildcards: PLAN.variants[wildcards.variant].model_dump(mode="json"),
-        default_source=PLAN.settings.depth.source,
-        code=lambda wildcards: PLAN.code(
-            ["ddnet.engine.evaluate", "ddnet.report.model_card", *METRIC_MODULES], wildcards.variant, "evaluate"
-        ),
-        cpus=lambda wildcards, threads: cpus(threads),
     log:
         "logs/{preset}/evaluate/{variant}-seed{seed}.log",
     priority: 5
     threads: CORES_PER_CPU
     resources:
         gpu=min(1, GPUS),
+    params:
+        evaluation=PLAN.part("evaluation")["evaluation"],
+        variant=lambda wildcards: PLAN.variants[wildcards.variant].model_dump(
+            mode="json"
+        ),
+        default_source=PLAN.settings.depth.source,
+        code=lambda wildcards: PLAN.code(
+            ["ddnet.engine.evaluate", "ddnet.report.model_card", *METRIC_MODULES],
+            wildcards.variant,
+            "evaluate",
+        ),
     script:
         "../scripts/evaluate.py"
 
@@ -39,16 +42,20 @@ rule evaluate_baseline:
     output:
         images="results/runs/{preset}/{baseline}/per_image.csv",
         summary="results/runs/{preset}/{baseline}/evaluation.json",
-    params:
-        evaluation=PLAN.part("evaluation")["evaluation"],
-        code=lambda wildcards: PLAN.code(
-            ["ddnet.engine.evaluate", f"baselines.{wildcards.baseline}", *METRIC_MODULES], script="evaluate_baseline"
-        ),
-        cpus=lambda wildcards, threads: cpus(threads),
     log:
         "logs/{preset}/evaluate/{baseline}.log",
     wildcard_constraints:
         baseline="blurred",
     threads: CORES_PER_CPU
+    params:
+        evaluation=PLAN.part("evaluation")["evaluation"],
+        code=lambda wildcards: PLAN.code(
+            [
+                "ddnet.engine.evaluate",
+                f"baselines.{wildcards.baseline}",
+                *METRIC_MODULES,
+            ],
+            script="evaluate_baseline",
+        ),
     script:
         "../scripts/evaluate_baseline.py"

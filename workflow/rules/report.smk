@@ -19,7 +19,10 @@ def report_inputs(names):
     """The evaluations of the named variants and of the blurred input, and the variants' sizes."""
     names = list(names)
     return {
-        "runs": [f"results/runs/{PLAN.settings.preset}/blurred/per_image.csv", *run_files(names, "per_image.csv")],
+        "runs": [
+            f"results/runs/{PLAN.settings.preset}/blurred/per_image.csv",
+            *run_files(names, "per_image.csv"),
+        ],
         "complexity": complexity_files(names),
     }
 
@@ -28,20 +31,28 @@ rule make_table:
     input:
         unpack(lambda wildcards: report_inputs(PLAN.table_variants(wildcards.table))),
         # Table S1 is ours: only Tables 1 to 4 have a printed counterpart.
-        printed=lambda wildcards: [] if "S" in wildcards.table else PRINTED / f"{wildcards.table}.csv",
+        printed=lambda wildcards: (
+            [] if "S" in wildcards.table else PRINTED / f"{wildcards.table}.csv"
+        ),
     output:
         csv="results/tables/{preset}/{table}.csv",
         md="results/tables/{preset}/{table}.md",
         tex="results/tables/{preset}/{table}.tex",
-        html=report("results/tables/{preset}/{table}.html", category="Tables", labels={"table": "{table}"}),
+        html=report(
+            "results/tables/{preset}/{table}.html",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
+    log:
+        "logs/{preset}/make_table/{table}.log",
+    threads: CORES_PER_CPU
     params:
         settings=REPORT_SETTINGS,
         printed=str(PRINTED),
         variants=lambda wildcards: dumped(PLAN.table_variants(wildcards.table)),
-        code=PLAN.code(["ddnet.report.tables", "ddnet.report.inputs"], script="make_table"),
-    log:
-        "logs/{preset}/make_table/{table}.log",
-    threads: CORES_PER_CPU
+        code=PLAN.code(
+            ["ddnet.report.tables", "ddnet.report.inputs"], script="make_table"
+        ),
     script:
         "../scripts/make_table.py"
 
@@ -61,13 +72,15 @@ rule draw_study:
             )
             for kind in ("ablation", "psnr_params", "curves", "panels", "gates")
         },
-    params:
-        settings=REPORT_SETTINGS,
-        variants=lambda wildcards: dumped(PLAN.study_variants(wildcards.study)),
-        code=PLAN.code(["ddnet.report.figures", "ddnet.report.inputs"], script="draw_study"),
     log:
         "logs/{preset}/draw_study/{study}.log",
     threads: CORES_PER_CPU
+    params:
+        settings=REPORT_SETTINGS,
+        variants=lambda wildcards: dumped(PLAN.study_variants(wildcards.study)),
+        code=PLAN.code(
+            ["ddnet.report.figures", "ddnet.report.inputs"], script="draw_study"
+        ),
     script:
         "../scripts/draw_study.py"
 
@@ -81,6 +94,9 @@ rule export_mlflow:
         index="data/{preset}/index.csv",
     output:
         "results/mlflow/{preset}.json",
+    log:
+        "logs/{preset}/export_mlflow.log",
+    threads: CORES_PER_CPU
     params:
         database="results/mlflow.db",
         artifacts="results/mlartifacts",
@@ -89,9 +105,9 @@ rule export_mlflow:
         variants=dumped(PLAN.selected),
         tables={name: TABLES[name] for name in PLAN.tables},
         studies=list(PLAN.settings.studies),
-        code=PLAN.code(["ddnet.report.mlflow_export", "ddnet.report.inputs"], script="export_mlflow"),
-    log:
-        "logs/{preset}/export_mlflow.log",
-    threads: CORES_PER_CPU
+        code=PLAN.code(
+            ["ddnet.report.mlflow_export", "ddnet.report.inputs"],
+            script="export_mlflow",
+        ),
     script:
         "../scripts/export_mlflow.py"

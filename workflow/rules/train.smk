@@ -14,12 +14,6 @@ rule train:
         model="results/runs/{preset}/{variant}-seed{seed}/model.pt",
         history="results/runs/{preset}/{variant}-seed{seed}/history.csv",
         manifest="results/runs/{preset}/{variant}-seed{seed}/manifest.json",
-    params:
-        settings=PLAN.part("model", "training"),
-        variant=lambda wildcards: PLAN.variants[wildcards.variant].model_dump(mode="json"),
-        code=lambda wildcards: PLAN.code(["ddnet.engine.train"], wildcards.variant, "train"),
-        depth_source=lambda wildcards: PLAN.depth_source(wildcards.variant),
-        cpus=lambda wildcards, threads: cpus(threads),
     log:
         "logs/{preset}/train/{variant}-seed{seed}.log",
     benchmark:
@@ -28,6 +22,15 @@ rule train:
     threads: CORES_PER_CPU
     resources:
         gpu=min(1, GPUS),
+    params:
+        settings=PLAN.part("model", "training"),
+        variant=lambda wildcards: PLAN.variants[wildcards.variant].model_dump(
+            mode="json"
+        ),
+        code=lambda wildcards: PLAN.code(
+            ["ddnet.engine.train"], wildcards.variant, "train"
+        ),
+        depth_source=lambda wildcards: PLAN.depth_source(wildcards.variant),
     script:
         "../scripts/train.py"
 
@@ -35,12 +38,16 @@ rule train:
 rule measure_complexity:
     output:
         "results/complexity/{preset}/{variant}.json",
-    params:
-        settings=PLAN.part("complexity"),
-        variant=lambda wildcards: PLAN.variants[wildcards.variant].model_dump(mode="json"),
-        code=lambda wildcards: PLAN.code(["ddnet.engine.complexity"], wildcards.variant, "measure_complexity"),
     log:
         "logs/{preset}/measure_complexity/{variant}.log",
     threads: CORES_PER_CPU
+    params:
+        settings=PLAN.part("complexity"),
+        variant=lambda wildcards: PLAN.variants[wildcards.variant].model_dump(
+            mode="json"
+        ),
+        code=lambda wildcards: PLAN.code(
+            ["ddnet.engine.complexity"], wildcards.variant, "measure_complexity"
+        ),
     script:
         "../scripts/measure_complexity.py"

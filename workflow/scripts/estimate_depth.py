@@ -12,7 +12,7 @@ with job_log(str(job.log)):
         read_index(job.input.index),
         job.params.source,
         Path(job.output.index).parent,
-        model_path=Path(job.input.model) if "model" in job.input.keys() else None,
-        base_folder=Path(job.input.base).parent if "base" in job.input.keys() else None,
+        model_path=Path(job.input.model) if job.input.get("model") else None,
+        base_folder=Path(job.input.base).parent if job.input.get("base") else None,
         seed=job.params.seed,
     )

@@ -10,12 +10,13 @@ from ddnet.engine.estimate_depth import DepthStore
 from ddnet.engine.evaluate import ModelRestorer, evaluate, write_evaluation, write_gate_maps
 from ddnet.log import job_log
 from ddnet.metrics import build_metrics
+from ddnet.plan import job_threads
 from ddnet.provenance import Stopwatch
 from ddnet.report.inputs import variant_infos
 from ddnet.report.model_card import write_model_card
 
 job = snakemake
-torch.set_num_threads(job.params.cpus)
+torch.set_num_threads(job_threads(job.threads))
 with job_log(str(job.log)):
     watch, spec, out = Stopwatch(), job.params.evaluation, Path(job.output.images).parent
     run = load_run(Path(job.input.model))

@@ -9,11 +9,12 @@ from ddnet.data.index import read_index
 from ddnet.engine.evaluate import evaluate, write_evaluation
 from ddnet.log import job_log
 from ddnet.metrics import build_metrics
+from ddnet.plan import job_threads
 from ddnet.provenance import Stopwatch
 from ddnet.registry import class_name
 
 job = snakemake
-torch.set_num_threads(job.params.cpus)
+torch.set_num_threads(job_threads(job.threads))
 with job_log(str(job.log)):
     watch, name = Stopwatch(), job.wildcards.baseline
     restorer = getattr(import_module(f"baselines.{name}"), class_name(name))()

@@ -32,6 +32,8 @@ with job_log(str(job.log)):
         ood_dataset=settings["datasets"][1],
         variants=infos,
         complexity={Path(path).stem: read_json(Path(path)) for path in job.input.complexity},
-        scenes=[(s.dataset, s.scene) for s in panel_scenes(read_index(job.input.index, split="test"), settings["panels"])],
+        scenes=[
+            (s.dataset, s.scene) for s in panel_scenes(read_index(job.input.index, split="test"), settings["panels"])
+        ],
     )
     write_json(job.output[0], asdict(done))

@@ -6,6 +6,7 @@ from ddnet.config import EmbeddedData
 from ddnet.data.embedded import render_benchmark
 from ddnet.files import write_json
 from ddnet.log import job_log
+from ddnet.plan import job_threads
 from ddnet.provenance import Stopwatch
 
 if __name__ == "__main__":  # the renderer's worker processes import this file again
@@ -15,5 +16,7 @@ if __name__ == "__main__":  # the renderer's worker processes import this file a
         watch = Stopwatch()
         manifest = Path(job.output.manifest)
         splits = {"train": data.train, "val": data.val, "test": data.test, "embedded_ood": data.embedded_ood}
-        render_benchmark(manifest.parent / "scenes", splits, data.size, data.lens_samples, data.seed, job.params.cpus)
+        render_benchmark(
+            manifest.parent / "scenes", splits, data.size, data.lens_samples, data.seed, job_threads(job.threads)
+        )
         write_json(manifest, watch.manifest(data=job.params.data, code=job.params.code))

@@ -9,9 +9,10 @@ from ddnet.data.index import read_index
 from ddnet.engine.train import Inputs, train
 from ddnet.files import sha256
 from ddnet.log import job_log
+from ddnet.plan import job_threads
 
 job = snakemake
-torch.set_num_threads(job.params.cpus)
+torch.set_num_threads(job_threads(job.threads))
 with job_log(str(job.log)):
     inputs = Inputs(
         variant=Variant(**job.params.variant),

@@ -69,9 +69,7 @@ def _describe(dataset: str, split: str, record_path: Path) -> Scene:
         record = json.loads(record_path.read_text(encoding="utf-8"))
         location, digests = str(record["location"]), dict(record["sha256"])
     except (ValueError, KeyError, TypeError) as error:
-        raise DDNetError(
-            f"{record_path}: not a scene's record ({error!r}); render the scene again"
-        ) from error
+        raise DDNetError(f"{record_path}: not a scene's record ({error!r}); render the scene again") from error
     for name in ("image.png", "target.png", "left.png", "right.png", "depth_m.npy"):
         path = folder / name
         if not path.is_file():
@@ -101,9 +99,7 @@ def index_benchmark(root: Path) -> list[Scene]:
     for dataset, split in POOL_OF:
         for folder in sorted(path for path in (Path(root) / dataset / split).glob("*") if path.is_dir()):
             if not (folder / "scene.json").is_file():
-                raise DDNetError(
-                    f"{folder}: no scene.json; the rendering was cut short, render the scene again"
-                )
+                raise DDNetError(f"{folder}: no scene.json; the rendering was cut short, render the scene again")
             scenes.append(_describe(dataset, split, folder / "scene.json"))
     if not scenes:
         raise DDNetError(f"{root}: no rendered scene; run the rule render_scenes first")

@@ -32,6 +32,7 @@ class Lens:
     aperture: str = "disc"
 
     def __post_init__(self) -> None:
+        """Refuse lenses that cannot be."""
         for name in ("focal_mm", "f_number", "focus_m", "sensor_width_mm"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
@@ -86,9 +87,7 @@ def aperture_samples(lens: Lens, count: int, rng: np.random.Generator) -> NDArra
         DDNetError: `count` is odd or below 2.
     """
     if count < 2 or count % 2:
-        raise DDNetError(
-            f"aperture samples: {count}; it must be even and at least 2 (left and right get half each)"
-        )
+        raise DDNetError(f"aperture samples: {count}; it must be even and at least 2 (left and right get half each)")
     half = count // 2
     index = np.arange(half)
     radius = np.sqrt((index + rng.random(half)) / half)
@@ -117,9 +116,7 @@ def inverse_depth_of_plane(origin: ArrayLike, axis_s: ArrayLike, axis_t: ArrayLi
     normal = np.cross(np.asarray(axis_s, np.float64), np.asarray(axis_t, np.float64))
     distance = float(normal @ np.asarray(origin, np.float64))
     if abs(distance) < 1e-9:
-        raise DDNetError(
-            "plane: it passes through the lens centre, or its axes are parallel; it has no image"
-        )
+        raise DDNetError("plane: it passes through the lens centre, or its axes are parallel; it has no image")
     return normal / distance
 
 

@@ -71,9 +71,7 @@ def _sample_mipmapped(
         x, y = s[part] * np.float32(width), t[part] * np.float32(height)
         if tiled:
             x, y = _triangle_wave(x, width), _triangle_wave(y, height)
-        found = cv2.remap(
-            image, x - np.float32(0.5), y - np.float32(0.5), cv2.INTER_LINEAR, borderMode=border
-        )
+        found = cv2.remap(image, x - np.float32(0.5), y - np.float32(0.5), cv2.INTER_LINEAR, borderMode=border)
         if top <= 0:
             return np.asarray(found, np.float32)
         out[part] += found * weight[part, :, None]
@@ -94,7 +92,7 @@ def _coverage(corners: NDArray[np.float64], x: NDArray[Any], y: NDArray[Any]) ->
 
 @dataclass(frozen=True)
 class Extent:
-    """Where a surface's image lies, from the principal point: raster bounds (x0, y0, x1, y1), outline (K, 2)."""
+    """A surface's image, from the principal point: raster bounds (x0, y0, x1, y1) and outline (K, 2)."""
 
     bounds: tuple[int, int, int, int]
     corners: NDArray[np.float64] | None
@@ -111,9 +109,7 @@ def extent(surface: Surface, focal_px: float, half_px: float) -> Extent | None:
         return Extent((-limit, -limit, limit, limit), None)
     points = surface.corners()
     if points[:, 2].min() <= 1e-6:
-        raise DDNetError(
-            f"surface {surface.name!r}: part of its outline lies behind the camera; move it to z > 0"
-        )
+        raise DDNetError(f"surface {surface.name!r}: part of its outline lies behind the camera; move it to z > 0")
     corners = points[:, :2] / points[:, 2:] * focal_px * OVERSAMPLING
     x0, y0 = np.clip(np.floor(corners.min(axis=0)) - 1, -limit, limit).astype(int)
     x1, y1 = np.clip(np.ceil(corners.max(axis=0)) + 1, -limit, limit).astype(int)
@@ -159,9 +155,7 @@ def rasterise(surface: Surface, focal_px: float, half_px: float) -> Layer | None
     return Layer(raster, (x0, y0), plane)
 
 
-def extreme_shift(
-    plane: NDArray[np.float64], bounds: tuple[int, int, int, int], lens: Lens, focal_px: float
-) -> float:
+def extreme_shift(plane: NDArray[np.float64], bounds: tuple[int, int, int, int], lens: Lens, focal_px: float) -> float:
     """Longest way, in pixels, that a plane's points within raster bounds move between lens centre and rim."""
     x0, y0, x1, y1 = bounds
     x = np.array([x0, x1, x0, x1]) / OVERSAMPLING

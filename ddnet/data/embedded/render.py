@@ -58,7 +58,7 @@ def _paint(
     frame: FloatArray,
     half: int,
 ) -> None:
-    """Composite the shifted layers, far to near, into `frame` (3, H, W)."""  # fmt: skip
+    """Composite the shifted layers, far to near, into `frame` (3, H, W)."""
     import cv2
 
     frame[:] = 0.0
@@ -107,9 +107,7 @@ def _centre_depth(layers: Sequence[Layer], size: int, focal_px: float) -> FloatA
     return depth.astype(np.float32)
 
 
-def render_layers(
-    layers: Sequence[Layer], lens: Lens, size: int, samples: int, rng: np.random.Generator
-) -> Rendered:
+def render_layers(layers: Sequence[Layer], lens: Lens, size: int, samples: int, rng: np.random.Generator) -> Rendered:
     """Average the composites over the aperture; `layers` far to near, the first of them covering the frame.
 
     Args:

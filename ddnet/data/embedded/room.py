@@ -49,7 +49,7 @@ class Builder:
     deck: list[str] = field(default_factory=list)
 
     def photograph(self, wide: bool) -> str:
-        """The pool's photographs in turn, reshuffled after each round; `wide` surfaces take no plain one."""
+        """The pool's photographs in turn, reshuffled after each round; `wide` surfaces take none of PLAIN."""
         while True:
             if not self.deck:
                 self.deck = [str(name) for name in self.paint.permutation(self.names)]
@@ -62,7 +62,7 @@ class Builder:
     ) -> Surface:
         """A tiled wall or floor, given in the world, whose texture has its full density at `at_m` metres."""
         photo = self.photograph(wide=True)
-        share = self.rng.uniform(0.75, 1.2)  # of the frame's width that one tile fills at that distance
+        share = self.rng.uniform(0.5, 0.9)  # of the frame's width that one tile fills at that distance
         texels = round(share * TEXELS_PER_PIXEL * self.size)
         texture = _opaque(cut_texture(photo, texels, texels, self.paint))
         tile = share * 2 * self.tan_half * at_m
@@ -71,9 +71,7 @@ class Builder:
         if corners is not None:
             relative = corners - origin
             outline = np.stack([relative @ along, relative @ down], axis=1) / tile
-        return Surface(
-            name, texture, self.turn @ origin, self.turn @ axis_s, self.turn @ axis_t, True, outline, photo
-        )
+        return Surface(name, texture, self.turn @ origin, self.turn @ axis_s, self.turn @ axis_t, True, outline, photo)
 
 
 def _full_density(near: float, far: float) -> float:
@@ -83,7 +81,7 @@ def _full_density(near: float, far: float) -> float:
 
 @dataclass(frozen=True)
 class Room:
-    """The shell in the world: floor y, backdrop z = far + slope·x, side walls' x (±inf where there is none)."""
+    """The shell in the world: floor y, backdrop z = far + slope·x, side walls' x (±inf where absent)."""
 
     floor: float
     far: float
@@ -105,10 +103,7 @@ def shell(build: Builder) -> tuple[Room, list[Surface]]:
     near, far = (float(rng.uniform(*RANGES[build.location][name])) for name in ("near", "far"))
     floor = near * math.tan(math.atan(tan) + math.radians(build.pitch))
     slope = math.tan(math.radians(rng.uniform(-22, 22)))
-    sides = [
-        rng.uniform(0.45, 0.95) * tan * far if rng.random() < (0.8 if indoor else 0.5) else math.inf
-        for _ in "lr"
-    ]
+    sides = [rng.uniform(0.45, 0.95) * tan * far if rng.random() < (0.8 if indoor else 0.5) else math.inf for _ in "lr"]
     room = Room(floor, far, slope, -sides[0], sides[1])
     x_axis, y_axis, z_axis = np.eye(3)
     across = np.array([1.0, 0.0, slope]) / math.hypot(1.0, slope)
@@ -122,18 +117,14 @@ def shell(build: Builder) -> tuple[Room, list[Surface]]:
             low, high = 3 * tan * start, 3 * tan * end
             corners = np.array([[x, -low, start], [x, -high, end], [x, high, end], [x, low, start]])
             surfaces.append(
-                build.plane(
-                    name, np.array([x, 0.0, start]), z_axis, y_axis, corners, _full_density(abs(x) / tan, end)
-                )
+                build.plane(name, np.array([x, 0.0, start]), z_axis, y_axis, corners, _full_density(abs(x) / tan, end))
             )
     x0, x1 = max(room.left, -3 * far * tan), min(room.right, 3 * far * tan)
     levels = {"floor": floor}
     if indoor and rng.random() < 0.35:
         levels["ceiling"] = -rng.uniform(0.3, 0.8) * tan * far
     for name, y in levels.items():
-        corners = np.array(
-            [[x0, y, start], [x1, y, start], [x1, y, far + slope * x1], [x0, y, far + slope * x0]]
-        )
+        corners = np.array([[x0, y, start], [x1, y, start], [x1, y, far + slope * x1], [x0, y, far + slope * x0]])
         at_m = _full_density(abs(y) / tan, far)
         surfaces.append(build.plane(name, np.array([0.0, y, start]), x_axis, z_axis, corners, at_m))
     return room, surfaces
@@ -182,13 +173,12 @@ def place_cards(build: Builder, room: Room) -> list[Vector]:
         if _clear(corners, placed, build.tan_half):
             placed.append(corners)
     if len(placed) < 3:
-        raise DDNetError(
-            f"scene: only {len(placed)} cards found room; this seed cannot be drawn, take another"
-        )
+        raise DDNetError(f"scene: only {len(placed)} cards found room; this seed cannot be drawn, take another")
     return sorted(placed, key=lambda corners: -float(corners[:, 2].mean()))
 
 
 def card(build: Builder, corners: Vector) -> Surface:
+    """A print with an outline of its own on the rectangle with these corners (4, 3), as `place_cards` gives them."""
     import cv2
 
     rng = build.paint

@@ -53,9 +53,7 @@ def _draw_lens(focal_mm: float, aperture: str, depth: Vector, rng: np.random.Gen
     best, miss = None, math.inf
     for _ in range(300):
         focus = float(np.clip(seen[int(rng.integers(seen.size))], 1.0, 10.0))
-        lens = Lens(
-            focal_mm, float(rng.choice(LENSES[aperture]["f_number"])), round(focus, 3), aperture=aperture
-        )
+        lens = Lens(focal_mm, float(rng.choice(LENSES[aperture]["f_number"])), round(focus, 3), aperture=aperture)
         blur = np.abs(circle_of_confusion_px(seen, lens, REFERENCE_PX))
         widest, sharp = float(blur.max()), float((blur < 1.0).mean())
         # Distance from the wanted: widest blur within the limits, 4 % of the frame or more in focus, a

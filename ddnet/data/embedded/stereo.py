@@ -31,7 +31,7 @@ LAYERS = 48
 
 @dataclass(frozen=True)
 class StereoScene:
-    """The reduced photograph, linear (H, W, 3), its depth z in metres (H, W), and the lens to refocus it with.
+    """The reduced photograph, linear (H, W, 3), its depth z in metres (H, W), and the lens to use.
 
     `unknown` is the share of the photograph's pixels without a measured disparity; they take their nearest
     neighbour's depth on the far side, and it is with this depth that they are blurred and that `depth_m`
@@ -85,9 +85,7 @@ def make_stereo(size: int, focus_m: float, layers: int = LAYERS) -> StereoScene:
     import skimage.data
 
     if not 32 <= size <= 500:
-        raise DDNetError(
-            f"stereo scene: size is {size}; allowed are 32 to 500, the photograph is never enlarged"
-        )
+        raise DDNetError(f"stereo scene: size is {size}; allowed are 32 to 500, the photograph is never enlarged")
     photo, _, disparity = skimage.data.stereo_motorcycle()
     side = photo.shape[0]
     start = (photo.shape[1] - side) // 2

@@ -45,7 +45,7 @@ class Surface:
 
 @dataclass(frozen=True)
 class SceneSpec:
-    """A scene ready to render: surfaces far to near, in painting order; `size` is the image's width = height."""
+    """A scene ready to render: surfaces far to near, in painting order; the image is `size` x `size`."""
 
     location: str
     seed: int

@@ -44,7 +44,7 @@ STEREO = "stereo"
 
 @dataclass(frozen=True)
 class SceneJob:
-    """One scene to render into `folder`; `pool` is a pool of photographs, or STEREO, `index` then the focus."""
+    """One scene to render into `folder`; `pool` is a pool of photographs or STEREO (`index`: the focus)."""
 
     folder: Path
     pool: str
@@ -114,10 +114,8 @@ def run_job(job: SceneJob) -> str:
     return job.folder.name
 
 
-def plan_split(
-    dataset: str, split: str, count: int, size: int, samples: int, seed: int, root: Path
-) -> list[SceneJob]:
-    """The jobs of one split: indoor and outdoor in turn; a quarter of `embedded_ood`, up to 3, is the stereo pair.
+def plan_split(dataset: str, split: str, count: int, size: int, samples: int, seed: int, root: Path) -> list[SceneJob]:
+    """Jobs of one split: indoor and outdoor in turn; `embedded_ood` ends in one to three of the stereo pair.
 
     Raises:
         DDNetError: unknown dataset or split, or a count below 1.
@@ -136,9 +134,7 @@ def plan_split(
         folder = root / dataset / split / f"{kind}_{number:03d}"
         location = kind if drawn else "indoor"
         pool = POOL_OF[dataset, split] if drawn else STEREO
-        jobs.append(
-            SceneJob(folder, pool, location, scene_seed(seed, dataset, split, i), number, size, samples)
-        )
+        jobs.append(SceneJob(folder, pool, location, scene_seed(seed, dataset, split, i), number, size, samples))
     return jobs
 
 

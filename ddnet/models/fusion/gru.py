@@ -49,9 +49,7 @@ class Gru(nn.Module):
         reset: keep the reset gate.
     """
 
-    def __init__(
-        self, channels: int, depth_channels: int, roles: str = "released", reset: bool = True
-    ) -> None:
+    def __init__(self, channels: int, depth_channels: int, roles: str = "released", reset: bool = True) -> None:
         super().__init__()
         self.swap = roles == "paper"
         self.lift = conv3x3(depth_channels, channels) if self.swap else None
