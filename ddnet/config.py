@@ -28,6 +28,9 @@ class EmbeddedData(_Strict):
     size: int = Field(192, ge=64, multiple_of=32, description="side of the square images, pixels")
     lens_samples: int = Field(64, ge=2, multiple_of=2, description="samples of the aperture per image")
     train: int = Field(ge=2, description="training scenes")
+    train_depth: int = Field(
+        0, ge=0, description="further scenes of the training photographs, for fitting the depth network only"
+    )
     val: int = Field(ge=2, description="validation scenes")
     test: int = Field(ge=2, description="test scenes")
     embedded_ood: int = Field(ge=2, description="scenes of the second test set: other lenses and photographs")

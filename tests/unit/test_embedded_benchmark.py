@@ -17,7 +17,7 @@ from ddnet.errors import DDNetError
 from ddnet.files import sha256
 from ddnet.images import read_image, read_raw_rgb
 
-SPLITS = {"train": 2, "val": 2, "test": 2, "embedded_ood": 3}
+SPLITS = {"train": 2, "train_depth": 2, "val": 2, "test": 2, "embedded_ood": 3}
 SIZE, SAMPLES = 48, 8
 
 
@@ -43,13 +43,14 @@ def test_another_seed_gives_other_scenes(rendered: Path, tmp_path: Path) -> None
     folders = render_split("embedded", "val", 1, SIZE, SAMPLES, 4, tmp_path)
     assert sha256(folders[0] / "target.png") != sha256(rendered / "embedded/val/indoor_000/target.png")
     seeds = {scene_seed(0, *pair, i) for pair in DATASET_OF.values() for i in range(100)}
-    assert len(seeds) == 400
+    assert len(seeds) == 100 * len(DATASET_OF)
 
 
 def test_layout_and_index(rendered: Path) -> None:
     scenes = index_benchmark(rendered)
     assert [scene.key for scene in scenes] == [
         "embedded/train/indoor_000", "embedded/train/outdoor_000",
+        "embedded/train_depth/indoor_000", "embedded/train_depth/outdoor_000",
         "embedded/val/indoor_000", "embedded/val/outdoor_000",
         "embedded/test/indoor_000", "embedded/test/outdoor_000",
         "embedded_ood/test/indoor_000", "embedded_ood/test/outdoor_000", "embedded_ood/test/stereo_000",
@@ -81,6 +82,7 @@ def test_records_name_lens_and_photographs_and_splits_share_none(rendered: Path)
             }
             used[key] |= set(record["photographs"])
         assert used[key]
+    used["train"] |= used.pop("train_depth")  # the depth network may see what the restoration networks see
     for first, second in itertools.combinations(used, 2):
         assert not used[first] & used[second], (first, second)
     assert "motorcycle" in used["embedded_ood"]

@@ -19,6 +19,7 @@ rule fit_depth:
     output:
         model=FITTED,
         history="data/{preset}/depth_model/history.csv",
+        scores="data/{preset}/depth_model/scores.json",
     log:
         "logs/{preset}/fit_depth.log",
     benchmark:

@@ -9,7 +9,7 @@ from ddnet.log import job_log
 job = snakemake
 with job_log(str(job.log)):
     estimate_depth(
-        read_index(job.input.index),
+        [scene for scene in read_index(job.input.index) if scene.split != "train_depth"],
         job.params.source,
         Path(job.output.index).parent,
         model_path=Path(job.input.model) if job.input.get("model") else None,

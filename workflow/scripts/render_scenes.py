@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ddnet.config import EmbeddedData
-from ddnet.data.embedded import render_benchmark
+from ddnet.data.embedded import DATASET_OF, render_benchmark
 from ddnet.files import write_json
 from ddnet.log import job_log
 from ddnet.plan import job_threads
@@ -15,7 +15,7 @@ if __name__ == "__main__":  # the renderer's worker processes import this file a
         data = EmbeddedData(**job.params.data)
         watch = Stopwatch()
         manifest = Path(job.output.manifest)
-        splits = {"train": data.train, "val": data.val, "test": data.test, "embedded_ood": data.embedded_ood}
+        splits = {key: getattr(data, key) for key in DATASET_OF if getattr(data, key)}
         render_benchmark(
             manifest.parent / "scenes", splits, data.size, data.lens_samples, data.seed, job_threads(job.threads)
         )

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 # Key of a preset's scene counts -> (dataset, split).
 DATASET_OF: dict[str, tuple[str, str]] = {
     "train": ("embedded", "train"),
+    "train_depth": ("embedded", "train_depth"),
     "val": ("embedded", "val"),
     "test": ("embedded", "test"),
     "embedded_ood": ("embedded_ood", "test"),
@@ -37,9 +38,9 @@ def render_benchmark(
 
     Args:
         root: folder of scenes; what an earlier rendering left there beyond the planned scenes is removed.
-        splits: number of scenes for some of "train", "val", "test" and "embedded_ood" (the refocused stereo
-        pair
-            counts among the last).
+        splits: number of scenes for some of "train", "train_depth" (other scenes of the training photographs, for
+            fitting a depth network), "val", "test" and "embedded_ood" (the refocused stereo pair counts among the
+            last).
         size: width and height of the images in pixels.
         samples: lens samples per scene, even.
         seed: everything follows from it.
@@ -91,8 +92,7 @@ def index_benchmark(root: Path) -> list[Scene]:
     """Index entries of the rendered scenes under `root`, every file checked against its scene.json.
 
     Raises:
-        DDNetError: no scene, a folder without its scene.json (an unfinished rendering), or a file that is
-        missing or
+        DDNetError: no scene, a folder without its scene.json (an unfinished rendering), or a file that is missing or
             not the one that was written; the message names it.
     """
     scenes = []

@@ -24,7 +24,7 @@ LENSES: dict[str, dict[str, tuple[float, ...]]] = {
     "hexagon": {"focal_mm": (28.0, 60.0, 60.0, 105.0, 105.0), "f_number": (1.8, 2.2, 3.2, 4.5, 6.3)},
 }
 REFERENCE_PX = 192  # the circle of confusion is bounded in pixels of an image this wide, whatever the size
-BLUR_LIMITS = (4.5, 12.5)  # the widest circle of confusion in view lies between these
+BLUR_LIMITS = (3.5, 12.5)  # wanted widest circle of confusion in view, pixels
 
 
 def _visible_depths(surfaces: list[Surface], tan_half: float, cells: int = 48) -> Vector:
@@ -48,18 +48,22 @@ def _visible_depths(surfaces: list[Surface], tan_half: float, cells: int = 48) -
 
 
 def _draw_lens(focal_mm: float, aperture: str, depth: Vector, rng: np.random.Generator) -> Lens:
-    """A real lens focused on something in view, whose widest circle of confusion lies in BLUR_LIMITS."""
+    """A real lens focused on something in view; how much it blurs at most differs from scene to scene.
+
+    The wanted widest circle of confusion is drawn from BLUR_LIMITS, small ones more often: like photographs, most
+    scenes are moderately defocused and some beyond repair.
+    """
     seen = depth[np.isfinite(depth)]
     best, miss = None, math.inf
+    widest_wanted = BLUR_LIMITS[0] + (BLUR_LIMITS[1] - BLUR_LIMITS[0]) * rng.random() ** 2
     for _ in range(300):
         focus = float(np.clip(seen[int(rng.integers(seen.size))], 1.0, 10.0))
         lens = Lens(focal_mm, float(rng.choice(LENSES[aperture]["f_number"])), round(focus, 3), aperture=aperture)
         blur = np.abs(circle_of_confusion_px(seen, lens, REFERENCE_PX))
         widest, sharp = float(blur.max()), float((blur < 1.0).mean())
-        # Distance from the wanted: widest blur within the limits, 4 % of the frame or more in focus, a
-        # third blurred.
-        short = max(0.0, BLUR_LIMITS[0] - widest) + max(0.0, widest - BLUR_LIMITS[1])
-        short += 20 * max(0.0, 0.04 - sharp) + 5 * max(0.0, 0.33 - float((blur > 2.0).mean()))
+        # Distance from the wanted: widest blur near its draw, 4 % of the frame or more in focus, a third blurred.
+        short = max(0.0, 0.7 * widest_wanted - widest) + max(0.0, widest - widest_wanted)
+        short += 20 * max(0.0, 0.04 - sharp) + 5 * max(0.0, 0.33 - float((blur > 1.5).mean()))
         if short < miss:
             best, miss = lens, short
         if not short:

@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 # (dataset, split) -> pool of photographs.
 POOL_OF = {
     ("embedded", "train"): "train",
+    ("embedded", "train_depth"): "train",
     ("embedded", "val"): "val",
     ("embedded", "test"): "test",
     ("embedded_ood", "test"): "ood",
