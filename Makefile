@@ -7,6 +7,9 @@ CORES  ?= 8
 # uv reads its own settings only; hand it whatever find-links pip is configured with (a CPU wheel of torch, a mirror).
 FIND_LINKS = $${PIP_FIND_LINKS:-$$($(BIN)/pip config get global.find-links 2>/dev/null || true)}
 
+# Some sixty jobs start an interpreter each: let them share compiled modules, whatever the caller's shell says.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: all smoke test lint report install ui clean
 
 all: $(VENV)/installed ## install if needed, then run the default preset (nothing happens when all is up to date)

@@ -24,7 +24,9 @@ rule fit_depth:
         "logs/{preset}/fit_depth.log",
     benchmark:
         "logs/{preset}/fit_depth.tsv"
-    threads: workflow.cores or 1
+    priority: 1000
+    # Half of the machine: trainings that need no estimated depth fill the other half.
+    threads: max(CORES_PER_CPU, (workflow.cores or 1) // 2)
     resources:
         gpu=min(1, GPUS),
     params:

@@ -24,6 +24,7 @@ LENSES: dict[str, dict[str, tuple[float, ...]]] = {
     "hexagon": {"focal_mm": (28.0, 60.0, 60.0, 105.0, 105.0), "f_number": (1.8, 2.2, 3.2, 4.5, 6.3)},
 }
 REFERENCE_PX = 192  # the circle of confusion is bounded in pixels of an image this wide, whatever the size
+FOREGROUND, FOREGROUND_SHARE = 0.3, 0.85  # nearest part of the frame; share of scenes focused there
 BLUR_LIMITS = (3.5, 12.5)  # wanted widest circle of confusion in view, pixels
 
 
@@ -55,9 +56,11 @@ def _draw_lens(focal_mm: float, aperture: str, depth: Vector, rng: np.random.Gen
     """
     seen = depth[np.isfinite(depth)]
     best, miss = None, math.inf
+    # Photographs are mostly focused on something near, so that blur grows with distance.
+    subject = np.sort(seen)[: math.ceil(FOREGROUND * seen.size)] if rng.random() < FOREGROUND_SHARE else seen
     widest_wanted = BLUR_LIMITS[0] + (BLUR_LIMITS[1] - BLUR_LIMITS[0]) * rng.random() ** 2
     for _ in range(300):
-        focus = float(np.clip(seen[int(rng.integers(seen.size))], 1.0, 10.0))
+        focus = float(np.clip(subject[int(rng.integers(subject.size))], 1.0, 10.0))
         lens = Lens(focal_mm, float(rng.choice(LENSES[aperture]["f_number"])), round(focus, 3), aperture=aperture)
         blur = np.abs(circle_of_confusion_px(seen, lens, REFERENCE_PX))
         widest, sharp = float(blur.max()), float((blur < 1.0).mean())
