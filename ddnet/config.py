@@ -59,7 +59,7 @@ class FitDepth(_Strict):
     steps: int = Field(ge=1)
     batch: int = Field(8, ge=1)
     lr: float = Field(1e-3, gt=0)
-    folds: int = Field(1, ge=1, le=4, description="> 1: a training scene's estimate comes from a fold not fitted on it")
+    folds: int = Field(1, ge=1, le=2, description="> 1: a training scene's estimate comes from a fold not fitted on it")
     seed: int = 0
 
 

@@ -6,6 +6,12 @@ REPORT_SETTINGS = {
     "datasets": list(PLAN.datasets),
     "width": PLAN.settings.model.width,
     "depth_source": PLAN.settings.depth.source,
+    "depth_note": PLAN.settings.depth.source
+    + (
+        " (its network fitted on this benchmark from scratch, not the published weights)"
+        if PLAN.settings.depth.fit
+        else ""
+    ),
     "panels": PLAN.settings.evaluation.panels,
 }
 

@@ -21,6 +21,6 @@ with job_log(str(job.log)):
         complexity=[Path(path) for path in job.input.complexity],
         variants=infos,
         width=settings["width"],
-        depth_source=settings["depth_source"],
+        depth_source=settings["depth_note"],
     )
     write_table(BUILDERS[job.wildcards.table](evidence), Path(job.output.html).parent)

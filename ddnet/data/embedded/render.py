@@ -31,10 +31,8 @@ from ddnet.errors import DDNetError
 
 FloatArray = NDArray[np.float32]
 
-SHOT_NOISE, READ_NOISE = (
-    1e-4,
-    3e-4,
-)  # variance = SHOT_NOISE * x + READ_NOISE ** 2 in linear light: about 48 dB
+# Variance = SHOT_NOISE * x + READ_NOISE ** 2 in linear light: about 48 dB.
+SHOT_NOISE, READ_NOISE = 1e-4, 3e-4
 
 
 @dataclass(frozen=True)

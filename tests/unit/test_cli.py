@@ -1,0 +1,75 @@
+import logging
+from pathlib import Path
+
+import pytest
+
+from ddnet.cli import main
+from ddnet.errors import DDNetError
+from ddnet.log import job_log
+from ddnet.registry import class_name, names, resolve
+
+
+def test_list_shows_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    shown = capsys.readouterr().out
+    for name in ("ddnet_3b", "fusion_gru", "gru", "monodepth2", "lpips_squeeze", "paper-short", "tableS1_depth"):
+        assert name in shown
+    assert main(["list", "metrics"]) == 0
+    assert capsys.readouterr().out.split() == names("metric")
+
+
+def test_describe_prints_both_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", "fusion_gru"]) == 0
+    shown = capsys.readouterr().out
+    assert "ddnet_1b" in shown and "2,646,308 (2.65 M)" in shown
+    assert "164.20 G at 512 x 512" in shown and "163.79 G (convolutions" in shown
+    assert main(["describe", "ddnet_2b", "--preset", "paper"]) == 0
+    assert "4,090,948 parameters at width 64" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["describe", "ddnet_2c"], "unknown variant 'ddnet_2c'; did you mean 'ddnet_2b'?"),
+        (["describe", "unet", "--preset", "papper"], "unknown preset 'papper'; did you mean 'paper'?"),
+        (["--variants", "nowhere.yaml", "list"], "nowhere.yaml: no such file"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_1(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 1
+    printed = capsys.readouterr().err
+    assert words in printed and printed.count("\n") == 1
+
+
+def test_doctor_names_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    assert "torch:" in shown and "snakemake:" in shown and "processors" in shown
+
+
+def test_a_job_s_error_is_one_line_in_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "job.log"
+    with pytest.raises(SystemExit) as ended, job_log(log):
+        logging.getLogger("x").info("working")
+        raise DDNetError("pair.png: no such file; fetch it again")
+    assert ended.value.code == 1
+    assert [line.split(" ", 1)[1] for line in log.read_text().splitlines()] == [
+        "working",
+        "error: pair.png: no such file; fetch it again",
+    ]
+
+
+def test_registry_names_the_nearest(tmp_path: Path) -> None:
+    assert class_name("psnr_8bit") == "Psnr8Bit"
+    with pytest.raises(DDNetError, match="unknown fusion 'gruu'; did you mean 'gru'"):
+        resolve("fusion", "gruu")
+    with pytest.raises(DDNetError, match="unknown registry 'fusions'; did you mean 'fusion'"):
+        names("fusions")
+
+
+def test_torchvision_imports_beside_a_cpu_build_of_torch() -> None:
+    import torchvision
+
+    assert torchvision.models.alexnet(weights=None).features[0].weight.shape == (64, 3, 11, 11)
