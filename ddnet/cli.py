@@ -1,8 +1,9 @@
-"""Command line: `ddnet list`, `ddnet describe VARIANT`, `ddnet doctor`."""
+"""Command line: `ddnet list`, `ddnet describe VARIANT`, `ddnet doctor`, `ddnet schema`."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -101,6 +102,10 @@ def _doctor(_: argparse.Namespace) -> None:
             print(f"{package + ':':<24}missing: run `make install`")
 
 
+def _schema(_: argparse.Namespace) -> None:
+    print(json.dumps(Settings.model_json_schema(), indent=2))
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
     top = argparse.ArgumentParser(prog="ddnet", description=__doc__)
@@ -113,6 +118,8 @@ def parser() -> argparse.ArgumentParser:
     describe.add_argument("variant")
     describe.add_argument("--preset", default="embedded", help="a preset's name or file (default: embedded)")
     describe.set_defaults(run=_describe)
+    schema = commands.add_parser("schema", help="JSON schema of a preset, for editors: workflow/config/schema.json")
+    schema.set_defaults(run=_schema)
     doctor = commands.add_parser("doctor", help="versions and devices of this installation")
     doctor.set_defaults(run=_doctor)
     return top

@@ -1,10 +1,11 @@
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
 from ddnet.cli import CONFIG, PRESETS
-from ddnet.config import find_variant, load_settings, load_variants
+from ddnet.config import Settings, find_variant, load_settings, load_variants
 from ddnet.errors import DDNetError
 
 
@@ -111,3 +112,10 @@ def test_variants_table(tmp_path: Path) -> None:
     table.write_text("a: {study: fusion, arch: unet}")
     with pytest.raises(DDNetError, match="fusion: none"):
         load_variants(table)
+
+
+def test_the_schema_for_editors_is_up_to_date() -> None:
+    stored = json.loads((CONFIG / "schema.json").read_text())
+    assert stored == Settings.model_json_schema(), "run `ddnet schema > workflow/config/schema.json`"
+    for preset in PRESETS:
+        assert (CONFIG / f"{preset}.yaml").read_text().startswith("# yaml-language-server: $schema=schema.json\n")
