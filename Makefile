@@ -10,7 +10,7 @@ FIND_LINKS = $${PIP_FIND_LINKS:-$$($(BIN)/pip config get global.find-links 2>/de
 # Some sixty jobs start an interpreter each: let them share compiled modules, whatever the caller's shell says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: all smoke test lint report install ui clean
+.PHONY: all smoke test lint report install reference ui clean
 
 all: $(VENV)/installed ## install if needed, then run the default preset (nothing happens when all is up to date)
 	$(BIN)/snakemake --cores $(CORES) all
@@ -30,6 +30,19 @@ lint: $(VENV)/installed ## style, types, architecture
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What of a finished default run is kept in git: tables, figures, per-image values, manifests. NAME says the hardware.
+NAME ?= embedded-2cpu
+KEPT := $(CURDIR)/results/reference/$(NAME)
+reference: ## copy the default run's record into results/reference/$(NAME)
+	rm -rf $(KEPT)
+	mkdir -p $(KEPT)
+	cp -r results/tables/embedded $(KEPT)/tables
+	cp -r results/figures/embedded $(KEPT)/figures
+	cp data/embedded/depth_model/scores.json $(KEPT)/depth_scores.json
+	cp data/embedded/depth/monodepth2/preview.png $(KEPT)/depth_preview.png
+	cd results/runs/embedded && find . -name per_image.csv -o -name manifest.json -o -name evaluation.json -o -name history.csv | \
+		tar -cf - -T - | tar -xf - -C $(KEPT)
 
 ui: $(VENV)/installed ## browse the runs in MLflow
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///results/mlflow.db --workers 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -15,33 +16,42 @@ from ddnet.images import FloatArray
 NEEDS = frozenset({"model", "true_depth", "other"})
 
 
+@dataclass(frozen=True)
+class Given:
+    """What may be known besides the image.
+
+    Attributes:
+        scene: the scene's key, for sources that treat the scenes they were fitted on differently.
+        true_depth: (H, W) true normalised inverse depth, for sources that need `true_depth`.
+        other: (h, w) depth of another scene, any size, for sources that need `other`.
+        rng: source of randomness; without it, random sources start from seed 0.
+    """
+
+    scene: str | None = None
+    true_depth: FloatArray | None = None
+    other: FloatArray | None = None
+    rng: np.random.Generator | None = None
+
+
+NOTHING = Given()
+
+
 class DepthSource(ABC):
     """A way to get the depth that accompanies a defocused image.
 
     Depth is normalised inverse depth in [0, 1], 1 nearest. `needs` says what must be given besides the image:
-    `model` (constructor arguments `model_path` and `size`), `true_depth`, `other` (arguments of `predict`).
+    `model` (constructor arguments `model_path` and `size`), `true_depth`, `other` (attributes of `Given`).
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
-    def predict(
-        self,
-        image: FloatArray,
-        *,
-        scene: str | None = None,
-        true_depth: FloatArray | None = None,
-        other: FloatArray | None = None,
-        rng: np.random.Generator | None = None,
-    ) -> FloatArray:
+    def predict(self, image: FloatArray, given: Given = NOTHING) -> FloatArray:
         """Depth of one whole image.
 
         Args:
             image: (H, W, 3) float32 RGB in [0, 1], the defocused image.
-            scene: the scene's key, for sources that treat the scenes they were fitted on differently.
-            true_depth: (H, W) true normalised inverse depth, for sources that need `true_depth`.
-            other: (h, w) depth of another scene, any size, for sources that need `other`.
-            rng: source of randomness; without it, random sources start from seed 0.
+            given: what is known besides the image; holds at least what `needs` names.
 
         Returns:
             (H, W) float32 in [0, 1].

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ddnet.depth._base import DepthSource
+from ddnet.depth._base import NOTHING, DepthSource, Given
 from ddnet.errors import DDNetError
 from ddnet.images import FloatArray
 
@@ -21,14 +21,6 @@ class Constant(DepthSource):
             raise DDNetError(f"constant({value:g}): the value must lie in [0, 1]")
         self.value = value
 
-    def predict(
-        self,
-        image: FloatArray,
-        *,
-        scene: str | None = None,
-        true_depth: FloatArray | None = None,
-        other: FloatArray | None = None,
-        rng: np.random.Generator | None = None,
-    ) -> FloatArray:
+    def predict(self, image: FloatArray, given: Given = NOTHING) -> FloatArray:
         """The same value everywhere, (H, W); the image only gives the size."""
         return np.full(image.shape[:2], self.value, dtype=np.float32)

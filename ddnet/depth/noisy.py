@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ddnet.depth._base import DepthSource, matching, required
+from ddnet.depth._base import NOTHING, DepthSource, Given, matching, required
 from ddnet.errors import DDNetError
 from ddnet.images import FloatArray
 
@@ -29,18 +29,10 @@ class Noisy(DepthSource):
             raise DDNetError(f"noisy({sigma:g}): sigma must lie in [0, 1]")
         self.sigma = sigma
 
-    def predict(
-        self,
-        image: FloatArray,
-        *,
-        scene: str | None = None,
-        true_depth: FloatArray | None = None,
-        other: FloatArray | None = None,
-        rng: np.random.Generator | None = None,
-    ) -> FloatArray:
-        """`true_depth` plus noise drawn from `rng`, clipped to [0, 1], (H, W)."""
-        depth = matching(required(true_depth, "true depth", "noisy"), image, "noisy")
-        rng = np.random.default_rng(0) if rng is None else rng
+    def predict(self, image: FloatArray, given: Given = NOTHING) -> FloatArray:
+        """The true depth plus noise drawn from `given.rng`, clipped to [0, 1], (H, W)."""
+        depth = matching(required(given.true_depth, "true depth", "noisy"), image, "noisy")
+        rng = np.random.default_rng(0) if given.rng is None else given.rng
         noise = (_smooth_noise(depth.shape, rng) + rng.standard_normal(depth.shape)) / np.sqrt(2.0)
         return np.clip(depth + self.sigma * noise, 0.0, 1.0).astype(np.float32)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from ddnet.depth._base import DepthSource, matching, required
+from ddnet.depth._base import NOTHING, DepthSource, Given, matching, required
 from ddnet.images import FloatArray
 
 
@@ -13,14 +11,6 @@ class Rendered(DepthSource):
 
     needs = frozenset({"true_depth"})
 
-    def predict(
-        self,
-        image: FloatArray,
-        *,
-        scene: str | None = None,
-        true_depth: FloatArray | None = None,
-        other: FloatArray | None = None,
-        rng: np.random.Generator | None = None,
-    ) -> FloatArray:
-        """`true_depth`, checked against the image's size."""
-        return matching(required(true_depth, "true depth", "rendered"), image, "rendered")
+    def predict(self, image: FloatArray, given: Given = NOTHING) -> FloatArray:
+        """The true depth, checked against the image's size."""
+        return matching(required(given.true_depth, "true depth", "rendered"), image, "rendered")

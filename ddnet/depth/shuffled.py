@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from ddnet.depth._base import DepthSource, matching, required, resize_depth
+from ddnet.depth._base import NOTHING, DepthSource, Given, matching, required, resize_depth
 from ddnet.images import FloatArray
 
 
@@ -17,15 +15,9 @@ class Shuffled(DepthSource):
 
     needs = frozenset({"other"})
 
-    def predict(
-        self,
-        image: FloatArray,
-        *,
-        scene: str | None = None,
-        true_depth: FloatArray | None = None,
-        other: FloatArray | None = None,
-        rng: np.random.Generator | None = None,
-    ) -> FloatArray:
-        """`other`, resized to the image's size, (H, W)."""
-        depth = resize_depth(required(other, "another scene's depth", "shuffled"), (image.shape[0], image.shape[1]))
+    def predict(self, image: FloatArray, given: Given = NOTHING) -> FloatArray:
+        """The other scene's depth, resized to the image's size, (H, W)."""
+        depth = resize_depth(
+            required(given.other, "another scene's depth", "shuffled"), (image.shape[0], image.shape[1])
+        )
         return matching(depth, image, "shuffled")

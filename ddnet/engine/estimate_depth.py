@@ -13,6 +13,7 @@ import numpy as np
 
 from ddnet.data.index import Scene, normalised_inverse_depth
 from ddnet.depth import build_depth_source
+from ddnet.depth._base import Given
 from ddnet.depth._preview import PreviewRow, write_preview
 from ddnet.errors import DDNetError
 from ddnet.files import atomic_path, sha256
@@ -63,13 +64,13 @@ def estimate_depth(
     start = time.monotonic()
     for position, scene in enumerate(sorted(scenes, key=lambda item: item.key)):
         image = read_image(scene.image)
-        depth = source.predict(
-            image,
+        given = Given(
             scene=scene.key,
             true_depth=true_depth(scene) if "true_depth" in source.needs else None,
             other=_base_depth(partners[scene.key], base) if partners else None,
             rng=np.random.default_rng([seed, zlib.crc32(scene.key.encode())]),
         )
+        depth = source.predict(image, given)
         path = out / f"{scene.key}.png"
         write_depth16(path, depth)
         relative = path.relative_to(out).as_posix()

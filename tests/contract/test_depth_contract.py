@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ddnet.depth import build_depth_source
-from ddnet.depth._base import NEEDS, DepthSource
+from ddnet.depth._base import NEEDS, DepthSource, Given
 from ddnet.depth._network import DepthNetwork
 from ddnet.depth._weights import save_fitted
 from ddnet.errors import DDNetError
@@ -27,14 +27,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _inputs(needs: frozenset[str], height: int, width: int) -> dict[str, np.ndarray]:
+def _inputs(needs: frozenset[str], height: int, width: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     rng = np.random.default_rng(7)
-    given = {"image": rng.random((height, width, 3), dtype=np.float32)}
+    image = rng.random((height, width, 3), dtype=np.float32)
+    given: dict[str, np.ndarray] = {}
     if "true_depth" in needs:
         given["true_depth"] = np.linspace(0, 1, height * width, dtype=np.float32).reshape(height, width)
     if "other" in needs:
         given["other"] = rng.random((height + 5, width - 3), dtype=np.float32)
-    return given
+    return image, given
 
 
 @pytest.mark.parametrize("name", names("depth"))
@@ -49,22 +50,23 @@ def test_a_source_declares_known_needs_and_says_what_it_is(name: str) -> None:
 @pytest.mark.parametrize("name", names("depth"))
 def test_depth_has_the_images_size_and_lies_in_0_to_1(name: str, size: tuple[int, int], model: Path) -> None:
     source = build_depth_source(name, model)
-    given = _inputs(source.needs, *size)
-    copies = {key: value.copy() for key, value in given.items()}
-    depth = source.predict(**given)
+    image, given = _inputs(source.needs, *size)
+    arrays = {"image": image, **given}
+    copies = {key: value.copy() for key, value in arrays.items()}
+    depth = source.predict(image, Given(**given))
     assert depth.shape == size
     assert depth.dtype == np.float32
     assert np.isfinite(depth).all() and depth.min() >= 0 and depth.max() <= 1
-    for key, value in given.items():
+    for key, value in arrays.items():
         np.testing.assert_array_equal(value, copies[key], err_msg=f"{name} changed its argument {key}")
 
 
 @pytest.mark.parametrize("name", names("depth"))
 def test_the_same_seed_gives_the_same_depth(name: str, model: Path) -> None:
     source = build_depth_source(name, model)
-    given = _inputs(source.needs, 61, 83)
-    first = source.predict(**given, rng=np.random.default_rng(3))
-    again = build_depth_source(name, model).predict(**given, rng=np.random.default_rng(3))
+    image, given = _inputs(source.needs, 61, 83)
+    first = source.predict(image, Given(**given, rng=np.random.default_rng(3)))
+    again = build_depth_source(name, model).predict(image, Given(**given, rng=np.random.default_rng(3)))
     np.testing.assert_array_equal(first, again)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from ddnet.depth._base import Given
 from ddnet.depth._network import DepthNetwork
 from ddnet.depth._weights import load_published, load_weights, save_fitted
 from ddnet.depth.monodepth2 import Monodepth2
@@ -114,9 +115,9 @@ def test_a_fold_never_estimates_a_scene_it_was_fitted_on(network: DepthNetwork, 
     image = np.random.default_rng(2).random((64, 64, 3), dtype=np.float32)
     folds = Monodepth2(tmp_path / "folds.pt")
     first, second = (Monodepth2(tmp_path / f"{name}.pt").predict(image) for name in ("first", "second"))
-    np.testing.assert_array_equal(folds.predict(image, scene="a/train/1"), first)
-    np.testing.assert_array_equal(folds.predict(image, scene="a/train/2"), second)
-    np.testing.assert_allclose(folds.predict(image, scene="a/test/1"), (first + second) / 2, atol=1e-6)
+    np.testing.assert_array_equal(folds.predict(image, Given(scene="a/train/1")), first)
+    np.testing.assert_array_equal(folds.predict(image, Given(scene="a/train/2")), second)
+    np.testing.assert_allclose(folds.predict(image, Given(scene="a/test/1")), (first + second) / 2, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ddnet.depth import build_depth_source, parse_spec
-from ddnet.depth._base import resize_image
+from ddnet.depth._base import Given, resize_image
 from ddnet.depth._scores import score
 from ddnet.errors import DDNetError
 
@@ -45,17 +45,17 @@ def test_constant_is_one_half_unless_told() -> None:
 
 def test_rendered_is_the_truth_and_refuses_what_is_no_depth() -> None:
     source = build_depth_source("rendered")
-    np.testing.assert_array_equal(source.predict(IMAGE, true_depth=TRUTH), TRUTH)
+    np.testing.assert_array_equal(source.predict(IMAGE, Given(true_depth=TRUTH)), TRUTH)
     with pytest.raises(DDNetError, match=r"spans 1.2 to 4.8; .*\[0, 1\]"):
-        source.predict(IMAGE, true_depth=TRUTH * 6)
+        source.predict(IMAGE, Given(true_depth=TRUTH * 6))
     with pytest.raises(DDNetError, match="sizes must agree"):
-        source.predict(IMAGE, true_depth=TRUTH[:-1])
+        source.predict(IMAGE, Given(true_depth=TRUTH[:-1]))
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.02, 0.05])
 def test_noisy_adds_noise_of_the_stated_size_half_of_it_smooth(sigma: float) -> None:
     source = build_depth_source(f"noisy({sigma})")
-    noisy = source.predict(IMAGE, true_depth=TRUTH, rng=np.random.default_rng(1))
+    noisy = source.predict(IMAGE, Given(true_depth=TRUTH, rng=np.random.default_rng(1)))
     noise = (noisy - TRUTH).astype(np.float64)
     assert noise.std() == pytest.approx(sigma, rel=0.1)
     blocks = noise.reshape(12, 8, 16, 8).mean(axis=(1, 3))  # white noise leaves sigma/11 there
@@ -64,8 +64,8 @@ def test_noisy_adds_noise_of_the_stated_size_half_of_it_smooth(sigma: float) -> 
 
 def test_shuffled_is_the_other_map_in_this_images_size() -> None:
     source = build_depth_source("shuffled")
-    np.testing.assert_array_equal(source.predict(IMAGE, other=TRUTH), TRUTH)
-    smaller = source.predict(IMAGE, other=TRUTH[::2, ::2].copy())
+    np.testing.assert_array_equal(source.predict(IMAGE, Given(other=TRUTH)), TRUTH)
+    smaller = source.predict(IMAGE, Given(other=TRUTH[::2, ::2].copy()))
     assert smaller.shape == TRUTH.shape
     np.testing.assert_allclose(smaller, TRUTH, atol=0.02)
 
