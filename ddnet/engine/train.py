@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -166,7 +167,7 @@ def train(inputs: Inputs, out: Path) -> dict[str, Any]:
         settings={"model": inputs.model.model_dump(mode="json"), "training": inputs.training.model_dump(mode="json")},
     )
     write_json(out / "manifest.json", manifest)
-    state_file.unlink(missing_ok=True)
+    shutil.rmtree(state_file.parent, ignore_errors=True)
     return manifest
 
 
