@@ -35,7 +35,10 @@ GPUS = gpu_count()
 # `--cores 8` on a machine with two: a job then asks for four of the eight for each processor it really uses, so that
 # two jobs run at a time, one thread each, instead of eight in each other's way. Jobs learn of it by the environment,
 # not as a parameter: another number of cores must not rerun anything.
-CORES_PER_CPU = -(-(workflow.cores or 1) // cpu_count())
+TOTAL_CORES = (
+    workflow.resource_settings.cores or cpu_count()
+)  # unset in reports and some dry runs
+CORES_PER_CPU = -(-TOTAL_CORES // cpu_count())
 os.environ["DDNET_CORES_PER_CPU"] = str(CORES_PER_CPU)
 
 
@@ -78,3 +81,38 @@ def run_files(names, file):
 def complexity_files(names):
     """Parameter and MAC counts of the named variants."""
     return [f"results/complexity/{PLAN.settings.preset}/{name}.json" for name in names]
+
+
+def depth_inputs(wildcards):
+    """What a depth source is estimated from: the index, the fitted network, or another source's maps."""
+    inputs = {"index": "data/{preset}/index.csv"}
+    if wildcards.source == "monodepth2":
+        inputs["model"] = "data/{preset}/depth_model/monodepth2.pt"
+    elif wildcards.source == "shuffled":
+        inputs["base"] = (
+            f"data/{{preset}}/depth/{slug(PLAN.settings.depth.source)}/index.csv"
+        )
+    return inputs
+
+
+def run_depth(wildcards):
+    """Depth maps that a variant reads; none for a variant without depth."""
+    source = PLAN.depth_source(wildcards.variant)
+    return f"data/{wildcards.preset}/depth/{slug(source)}/index.csv" if source else []
+
+
+def dumped(names):
+    """Variants as plain values, for a job's parameters."""
+    return [PLAN.variants[name].model_dump(mode="json") for name in names]
+
+
+def report_inputs(names):
+    """The evaluations of the named variants and of the blurred input, and the variants' sizes."""
+    names = list(names)
+    return {
+        "runs": [
+            f"results/runs/{PLAN.settings.preset}/blurred/per_image.csv",
+            *run_files(names, "per_image.csv"),
+        ],
+        "complexity": complexity_files(names),
+    }

@@ -5,7 +5,7 @@ rule render_scenes:
         "logs/{preset}/render_scenes.log",
     benchmark:
         "logs/{preset}/render_scenes.tsv"
-    threads: workflow.cores or 1
+    threads: TOTAL_CORES
     params:
         data=PLAN.part("data")["data"],
         code=PLAN.code(["ddnet.data.embedded"], script="render_scenes"),

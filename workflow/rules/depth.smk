@@ -1,23 +1,8 @@
-FITTED = "data/{preset}/depth_model/monodepth2.pt"
-
-
-def depth_inputs(wildcards):
-    """What a depth source is estimated from: the index, the fitted network, or another source's maps."""
-    inputs = {"index": "data/{preset}/index.csv"}
-    if wildcards.source == "monodepth2":
-        inputs["model"] = FITTED
-    elif wildcards.source == "shuffled":
-        inputs["base"] = (
-            f"data/{{preset}}/depth/{slug(PLAN.settings.depth.source)}/index.csv"
-        )
-    return inputs
-
-
 rule fit_depth:
     input:
         index="data/{preset}/index.csv",
     output:
-        model=FITTED,
+        model="data/{preset}/depth_model/monodepth2.pt",
         history="data/{preset}/depth_model/history.csv",
         scores="data/{preset}/depth_model/scores.json",
     log:
@@ -26,7 +11,7 @@ rule fit_depth:
         "logs/{preset}/fit_depth.tsv"
     priority: 1000
     # Half of the machine: trainings that need no estimated depth fill the other half.
-    threads: max(CORES_PER_CPU, (workflow.cores or 1) // 2)
+    threads: max(CORES_PER_CPU, TOTAL_CORES // 2)
     resources:
         gpu=min(1, GPUS),
     params:

@@ -16,23 +16,6 @@ REPORT_SETTINGS = {
 }
 
 
-def dumped(names):
-    """Variants as plain values, for a job's parameters."""
-    return [PLAN.variants[name].model_dump(mode="json") for name in names]
-
-
-def report_inputs(names):
-    """The evaluations of the named variants and of the blurred input, and the variants' sizes."""
-    names = list(names)
-    return {
-        "runs": [
-            f"results/runs/{PLAN.settings.preset}/blurred/per_image.csv",
-            *run_files(names, "per_image.csv"),
-        ],
-        "complexity": complexity_files(names),
-    }
-
-
 rule make_table:
     input:
         unpack(lambda wildcards: report_inputs(PLAN.table_variants(wildcards.table))),

@@ -1,9 +1,3 @@
-def run_depth(wildcards):
-    """Depth maps that a variant reads; none for a variant without depth."""
-    source = PLAN.depth_source(wildcards.variant)
-    return f"data/{wildcards.preset}/depth/{slug(source)}/index.csv" if source else []
-
-
 rule train:
     input:
         index="data/{preset}/index.csv",
