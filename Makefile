@@ -39,6 +39,7 @@ reference: ## copy the default run's record into results/reference/$(NAME)
 	mkdir -p $(KEPT)
 	cp -r results/tables/embedded $(KEPT)/tables
 	cp -r results/figures/embedded $(KEPT)/figures
+	rm $(KEPT)/figures/fusion/gates.png $(KEPT)/figures/depth/gates.png # the same network's in every study
 	cp data/embedded/depth_model/scores.json $(KEPT)/depth_scores.json
 	cp data/embedded/depth/monodepth2/preview.png $(KEPT)/depth_preview.png
 	cd results/runs/embedded && find . -name per_image.csv -o -name manifest.json -o -name evaluation.json -o -name history.csv | \

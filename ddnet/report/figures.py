@@ -125,8 +125,10 @@ def label_box(text: Annotation, renderer: Any) -> Any:
     return Text.get_window_extent(text, renderer)
 
 
-def place_labels(axes: Axes, points: Sequence[tuple[float, float]], labels: Sequence[str]) -> None:
-    """Label points so that no label covers another one or a point; a far label gets a thin line.
+def place_labels(
+    axes: Axes, points: Sequence[tuple[float, float]], labels: Sequence[str], whiskers: Sequence[float] = ()
+) -> None:
+    """Label points so that no label covers another one, a point or its whisker; a far label gets a thin line.
 
     Greedy: every label takes the nearest of a ring of places that is still free, which suffices for a
     table's rows.
@@ -136,8 +138,13 @@ def place_labels(axes: Axes, points: Sequence[tuple[float, float]], labels: Sequ
     figure.draw_without_rendering()  # type: ignore[union-attr]
     pixels = axes.transData.transform(np.asarray(points, dtype=float))
     frame = axes.get_window_extent(renderer)
-    taken: list[tuple[float, float, float, float]] = [(x - 6, y - 6, x + 6, y + 6) for x, y in pixels]
-    for own, (point, label) in enumerate(zip(points, labels, strict=True)):
+    lengths = np.asarray(whiskers or [0.0] * len(points))
+    tops = axes.transData.transform(np.asarray(points, dtype=float) + np.stack([0 * lengths, lengths], axis=1))
+    reach = tops[:, 1] - pixels[:, 1] + 6
+    taken: list[tuple[float, float, float, float]] = [
+        (x - 6, y - r, x + 6, y + r) for (x, y), r in zip(pixels, reach, strict=True)
+    ]
+    for point, label in zip(points, labels, strict=True):
         best: tuple[float, Any, tuple[float, float, float, float]] | None = None
         for distance in (9, 16, 26, 38, 52, 68):
             for angle in (0, 180, 90, 270, 35, 325, 145, 215):
@@ -149,7 +156,7 @@ def place_labels(axes: Axes, points: Sequence[tuple[float, float]], labels: Sequ
                 )  # fmt: skip
                 box = label_box(text, renderer)
                 corners = (box.x0 - 2, box.y0 - 1, box.x1 + 2, box.y1 + 1)
-                cost = sum(_overlap(corners, other) for n, other in enumerate(taken) if n != own)
+                cost = sum(_overlap(corners, other) for other in taken)
                 inside = (frame.x0 + 2, frame.y0 + 2, frame.x1 - 2, frame.y1 - 2)
                 cost += (corners[2] - corners[0]) * (corners[3] - corners[1]) - _overlap(corners, inside)
                 cost += 0.02 * distance
@@ -208,7 +215,8 @@ def draw_psnr_params(
         axes.set_ylabel("PSNR (dB)")
         axes.set_title(f"{study.title}: PSNR against size ({dataset})", loc="left")
         labels = [study.variants[position].label for position, _, _ in found]
-        place_labels(axes, [(size, float(means.mean())) for _, size, means in found], labels)
+        spreads = [float(means.std(ddof=1)) if means.size > 1 else 0.0 for _, _, means in found]
+        place_labels(axes, [(size, float(means.mean())) for _, size, means in found], labels, spreads)
         return save(figure, path)
 
 

@@ -1,0 +1,105 @@
+"""The README's measured numbers are those of results/reference; `python tests/test_readme.py` writes them anew."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+REFERENCE = ROOT / "results" / "reference" / "embedded-2cpu" / "tables"
+MARKERS = ("<!-- measured: begin -->\n", "<!-- measured: end -->\n")
+
+
+def rows(table: str) -> list[dict[str, str]]:
+    with (REFERENCE / f"{table}.csv").open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def number(row: dict[str, str], name: str, decimals: int, spread: bool = False) -> str:
+    value = row.get(name, "")
+    if not value:
+        return "—"
+    text = f"{float(value):.{decimals}f}"
+    deviation = row.get(f"{name}_sd", "") if spread else ""
+    return f"{text} ± {float(deviation):.{decimals}f}" if deviation and math.isfinite(float(deviation)) else text
+
+
+def difference(row: dict[str, str], name: str) -> str:
+    if not row[name]:
+        return "—"
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    interval = f" [{float(low):+.2f}, {float(high):+.2f}]" if low else ""
+    return (f"{float(row[name]):+.2f}{interval}" if interval else "0.00").replace("-", "−")
+
+
+def printed_difference(value: float) -> str:
+    return f"*{value:+.2f}*".replace("-", "−").replace("+0.00", "0.00")
+
+
+def line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |\n"
+
+
+def heading(*cells: str) -> str:
+    return line(*cells) + line("---", *["--:"] * (len(cells) - 1))
+
+
+def block() -> str:
+    """The part of the README between the markers."""
+    first, second, third, fourth, depth = (
+        rows(name) for name in ("table1", "table2", "table3", "table4", "tableS1_depth")
+    )
+    text = "**Table 3, effects of each module** (`embedded`, 24 test images)\n\n"
+    text += heading("", "PSNR, dB", "SSIM", "MAE", "Δ PSNR to base [95 %]", "*printed, DPDD: PSNR*", "*printed Δ*")
+    base = float(third[0]["paper_psnr"])
+    for row in third:
+        printed = float(row["paper_psnr"])
+        text += line(
+            row["label"], number(row, "psnr", 2, True), number(row, "ssim", 3), number(row, "mae", 4),
+            difference(row, "delta_psnr"), f"*{printed:.2f}*", printed_difference(printed - base),
+        )  # fmt: skip
+    text += "\n**Table 4, fusion methods**\n\n"
+    text += heading(
+        "", "PSNR, dB", "SSIM", "LPIPS-alex", "Δ PSNR to GRU [95 %]", "*printed, DPDD: PSNR*", "*printed Δ*"
+    )
+    gru = next(float(row["paper_psnr"]) for row in fourth if row["key"] == "gru")
+    for row in fourth:
+        printed = float(row["paper_psnr"])
+        text += line(
+            row["label"], number(row, "psnr", 2, True), number(row, "ssim", 3), number(row, "lpips_alex", 3),
+            difference(row, "delta_psnr"), f"*{printed:.2f}*", printed_difference(printed - gru),
+        )  # fmt: skip
+    text += "\n**Table S1, does the depth help?** (not in the paper)\n\n"
+    text += heading("", "depth", "PSNR, dB", "Δ PSNR to no depth [95 %]")
+    for row in depth:
+        text += line(row["label"], row["depth"], number(row, "psnr", 2, True), difference(row, "delta_none"))
+    text += "\n**Tables 1 and 2, the rows that are measured here**\n\n"
+    text += heading("", "test set", "PSNR, dB", "SSIM", "indoor PSNR", "outdoor PSNR")
+    for table, name in ((second, "embedded"), (first, "embedded_ood")):
+        for row in table:
+            if row["psnr"]:
+                strata = [number(row, f"{place}_psnr", 2) for place in ("indoor", "outdoor")]
+                text += line(row["label"], name, number(row, "psnr", 2, True), number(row, "ssim", 3), *strata)
+    return text
+
+
+def test_the_readme_quotes_the_reference_run() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    begin, end = MARKERS
+    assert readme.split(begin)[1].split(end)[0] == block()
+
+
+def test_the_readme_s_pictures_and_links_exist() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", readme) if "://" not in link]
+    assert len(links) > 5
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+if __name__ == "__main__":
+    path = ROOT / "README.md"
+    before, rest = path.read_text(encoding="utf-8").split(MARKERS[0])
+    path.write_text(before + MARKERS[0] + block() + MARKERS[1] + rest.split(MARKERS[1])[1], encoding="utf-8")
