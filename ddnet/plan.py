@@ -6,6 +6,7 @@ Standard library and pydantic only: a dry run of the workflow takes a second or 
 from __future__ import annotations
 
 import ast
+import difflib
 import hashlib
 import os
 import re
@@ -75,7 +76,7 @@ class Plan:
         variants: the whole table of variants.
 
     Raises:
-        DDNetError: a study that no variant belongs to.
+        DDNetError: a study that no variant belongs to; a fusion or depth source that does not exist.
     """
 
     def __init__(self, settings: Settings, variants: dict[str, Variant]) -> None:
@@ -88,6 +89,9 @@ class Plan:
                 raise DDNetError(f"studies: '{study}' has no table; allowed: {allowed}")
             if study not in known:
                 raise DDNetError(f"studies: no variant belongs to '{study}'; give one `study: {study}`")
+        for name in self.selected:
+            self._model_modules(name)
+            _require_depth_source(self.depth_source(name) or settings.depth.source, name)
 
     @property
     def tables(self) -> list[str]:
@@ -154,6 +158,16 @@ class Plan:
     def part(self, *names: str) -> dict[str, Any]:
         """The named sections of the settings as plain values: what a job is handed, and reruns for."""
         return self.settings.model_dump(mode="json", include=set(names))
+
+
+def _require_depth_source(spec: str, variant: str) -> None:
+    inside = {path.stem for path in (ROOT / "ddnet" / "depth").glob("[!_]*.py")}
+    known = sorted(inside | {point.name for point in entry_points(group="ddnet.depth")})
+    name = spec.split("(")[0]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise DDNetError(f"variant '{variant}': no depth source '{spec}'{hint} (allowed: {', '.join(known)})")
 
 
 def _file_of(module: str) -> Path | None:

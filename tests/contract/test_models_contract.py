@@ -39,6 +39,9 @@ def example(height: int = 32, width: int = 48) -> tuple[torch.Tensor, torch.Tens
 def small(variant: Variant) -> torch.nn.Module:
     model = build_model(variant, 8, "sigmoid")
     initialise(model, 0)
+    # A residual network starts as the identity; a last layer that does something is needed to see the rest.
+    last = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d)][-1]
+    torch.nn.init.normal_(last.weight, std=0.1, generator=torch.Generator().manual_seed(0))
     return model
 
 
@@ -85,6 +88,14 @@ def test_parameters_and_macs_are_those_of_the_design(variant: Variant) -> None:
         assert counted["flopcounter_macs_g"] + 3 * UNET_UP_GMACS == pytest.approx(UNET_THOP_GMACS, rel=1e-3)
     # Two independent counters agree; ptflops also counts the element-wise layers.
     assert counted["macs_g"] == pytest.approx(counted["flopcounter_macs_g"], rel=0.01)
+
+
+def test_a_residual_network_starts_as_the_identity() -> None:
+    image, depth = example()
+    for name in ("unet", "ddnet_2b"):
+        model = build_model(VARIANTS[name], 8, "residual")
+        initialise(model, 0)
+        torch.testing.assert_close(model.eval()(image, depth), image)
 
 
 def test_same_seed_same_shared_weights() -> None:

@@ -97,6 +97,11 @@ def test_depth_sources() -> None:
 def test_an_unknown_fusion_names_the_file_to_write(tmp_path: Path) -> None:
     table = tmp_path / "variants.yaml"
     table.write_text((CONFIG / "variants.yaml").read_text() + "\nfusion_film: {fusion: film, study: fusion}\n")
-    plan = Plan(load_settings(CONFIG / "embedded.yaml"), load_variants(table))
     with pytest.raises(DDNetError, match=r"no fusion 'film'.*ddnet/models/fusion/film.py"):
-        plan.code(TRAIN, "fusion_film")
+        Plan(load_settings(CONFIG / "embedded.yaml"), load_variants(table))
+
+
+def test_an_unknown_depth_source_names_the_nearest() -> None:
+    with pytest.raises(DDNetError, match="no depth source 'monodeth2'; did you mean 'monodepth2'"):
+        make(depth={"source": "monodeth2"})
+    assert make(depth={"source": "noisy(0.2)"}).depth_source("ddnet_1b") == "noisy(0.2)"

@@ -1,8 +1,6 @@
 import os
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
-
 from ddnet.config import load_settings, load_variants, merge, validate_settings
 from ddnet.errors import DDNetError
 from ddnet.plan import TABLES, Plan, cpu_count, gpu_count, slug
@@ -26,7 +24,9 @@ def make_plan():
             load_variants(Path(variants_file or CONFIG_FOLDER / "variants.yaml")),
         )
     except DDNetError as error:
-        raise WorkflowError(str(error)) from None
+        raise SystemExit(
+            f"error: {error}"
+        ) from None  # one line, without Snakemake's stack of files
 
 
 PLAN = make_plan()
