@@ -76,7 +76,8 @@ class Plan:
         variants: the whole table of variants.
 
     Raises:
-        DDNetError: a study that no variant belongs to; a fusion or depth source that does not exist.
+        DDNetError: a study that no variant belongs to; a fusion or depth source that does not exist;
+            a kind of data that is not there yet.
     """
 
     def __init__(self, settings: Settings, variants: dict[str, Variant]) -> None:
@@ -89,6 +90,11 @@ class Plan:
                 raise DDNetError(f"studies: '{study}' has no table; allowed: {allowed}")
             if study not in known:
                 raise DDNetError(f"studies: no variant belongs to '{study}'; give one `study: {study}`")
+        if settings.data.kind != "embedded":
+            raise DDNetError(
+                f"preset {settings.preset}: data of kind '{settings.data.kind}' cannot be fetched yet; what runs is "
+                "kind 'embedded' (presets embedded and smoke)"
+            )
         for name in self.selected:
             self._model_modules(name)
             _require_depth_source(self.depth_source(name) or settings.depth.source, name)

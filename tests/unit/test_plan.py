@@ -105,3 +105,9 @@ def test_an_unknown_depth_source_names_the_nearest() -> None:
     with pytest.raises(DDNetError, match="no depth source 'monodeth2'; did you mean 'monodepth2'"):
         make(depth={"source": "monodeth2"})
     assert make(depth={"source": "noisy(0.2)"}).depth_source("ddnet_1b") == "noisy(0.2)"
+
+
+@pytest.mark.parametrize("preset", ["paper", "paper-short"])
+def test_presets_without_data_say_so_at_once(preset: str) -> None:
+    with pytest.raises(DDNetError, match=f"preset {preset}: data of kind 'dpdd' cannot be fetched yet"):
+        Plan(load_settings(CONFIG / f"{preset}.yaml"), load_variants(CONFIG / "variants.yaml"))
