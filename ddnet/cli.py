@@ -17,7 +17,7 @@ from ddnet.registry import did_you_mean, names
 
 CONFIG = ROOT / "workflow" / "config"
 PRESETS = ("embedded", "smoke", "paper", "paper-short")
-LISTABLE = ("variants", "fusions", "depth", "metrics", "presets", "studies")
+LISTABLE = ("variants", "fusions", "depth", "metrics", "baselines", "presets", "studies")
 
 
 def _variants(path: Path | None) -> dict[str, Variant]:
@@ -44,6 +44,8 @@ def _listing(kind: str, variants_file: Path | None) -> list[str]:
         studies = sorted({study for variant in variants.values() for study in variant.study})
         table = {study: name for name, study in TABLES.items() if study}
         return [f"{study:<12}{table.get(study, 'no table yet')}" for study in studies]
+    if kind == "baselines":
+        return sorted(path.stem for path in (ROOT / "baselines").glob("[!_]*.py"))
     if kind == "presets":
         return list(PRESETS)
     return names({"depth": "depth", "metrics": "metric"}[kind])
@@ -111,7 +113,9 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="ddnet", description=__doc__)
     top.add_argument("--variants", type=Path, help="another variants file than workflow/config/variants.yaml")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    listing = commands.add_parser("list", help="all names: variants, fusions, depth sources, metrics, presets, studies")
+    listing = commands.add_parser(
+        "list", help="all names: variants, fusions, depth sources, metrics, baselines, presets, studies"
+    )
     listing.add_argument("kind", nargs="?", choices=LISTABLE)
     listing.set_defaults(run=_list)
     describe = commands.add_parser("describe", help="a variant's network, parameters and MACs")

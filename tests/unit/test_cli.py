@@ -12,7 +12,16 @@ from ddnet.registry import class_name, names, resolve
 def test_list_shows_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     shown = capsys.readouterr().out
-    for name in ("ddnet_3b", "fusion_gru", "gru", "monodepth2", "lpips_squeeze", "paper-short", "tableS1_depth"):
+    for name in (
+        "ddnet_3b",
+        "fusion_gru",
+        "gru",
+        "monodepth2",
+        "lpips_squeeze",
+        "blurred",
+        "paper-short",
+        "tableS1_depth",
+    ):
         assert name in shown
     assert main(["list", "metrics"]) == 0
     assert capsys.readouterr().out.split() == names("metric")
