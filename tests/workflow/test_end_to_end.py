@@ -225,3 +225,28 @@ def test_seeds_plan_their_own_trainings_only(project: Path) -> None:
     seeds = re.findall(r"^(?:local)?rule train:$.*?wildcards: [^\n]*seed=(\d)", output, re.S | re.M)
     two.unlink()
     assert set(seeds) == {"1"} and len(seeds) == len(PLAN.selected)
+
+
+def test_published_depth_weights_take_the_place_of_the_fit(project: Path) -> None:
+    """Last, because it replaces the project's depth maps: `fit: null` asks for the two published files by name."""
+    import torch
+
+    from ddnet.depth._network import DepthNetwork
+
+    config = project / "workflow" / "config" / "published.yaml"
+    config.write_text(re.sub(r"  fit: .*", "  fit: null", (project / SMOKE).read_text()))
+    target = ("data/smoke/depth/monodepth2/index.csv", "--cores", "2", "--configfile", str(config))
+    missing = snakemake(project, *target, "-n", check=False)
+    assert "data/weights/monodepth2/encoder.pth" in missing and "data/weights/monodepth2/depth.pth" in missing
+
+    folder = project / "data" / "weights" / "monodepth2"
+    folder.mkdir(parents=True)
+    torch.manual_seed(0)
+    network = DepthNetwork()
+    sizes = {"height": 64, "width": 64, "use_stereo": False}
+    torch.save(network.encoder.state_dict() | sizes, folder / "encoder.pth")
+    torch.save(network.depth.state_dict(), folder / "depth.pth")
+    before = (project / target[0]).read_text()
+    snakemake(project, *target)
+    after = (project / target[0]).read_text()
+    assert before != after and len(before.splitlines()) == len(after.splitlines())

@@ -87,7 +87,11 @@ def depth_inputs(wildcards):
     """What a depth source is estimated from: the index, the fitted network, or another source's maps."""
     inputs = {"index": "data/{preset}/index.csv"}
     if wildcards.source == "monodepth2":
-        inputs["model"] = "data/{preset}/depth_model/monodepth2.pt"
+        if PLAN.settings.depth.fit:
+            inputs["model"] = "data/{preset}/depth_model/monodepth2.pt"
+        else:  # the published pair of files, put there by the user
+            inputs["encoder"] = "data/weights/monodepth2/encoder.pth"
+            inputs["decoder"] = "data/weights/monodepth2/depth.pth"
     elif wildcards.source == "shuffled":
         inputs["base"] = (
             f"data/{{preset}}/depth/{slug(PLAN.settings.depth.source)}/index.csv"

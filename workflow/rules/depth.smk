@@ -35,6 +35,7 @@ rule estimate_depth:
         "logs/{preset}/estimate_depth/{source}.log",
     threads: CORES_PER_CPU
     params:
+        size=lambda wildcards: [PLAN.settings.depth.height, PLAN.settings.depth.width],
         source=lambda wildcards: next(
             name
             for name in [

@@ -8,11 +8,14 @@ from ddnet.log import job_log
 
 job = snakemake
 with job_log(str(job.log)):
+    published = Path(job.input.encoder).parent if job.input.get("encoder") else None
+    model = job.input.get("model", published)
     estimate_depth(
         [scene for scene in read_index(job.input.index) if scene.split != "train_depth"],
         job.params.source,
         Path(job.output.index).parent,
-        model_path=Path(job.input.model) if job.input.get("model") else None,
+        model_path=model,
         base_folder=Path(job.input.base).parent if job.input.get("base") else None,
         seed=job.params.seed,
+        size=tuple(job.params.size) if model else None,
     )
