@@ -28,6 +28,7 @@ rule estimate_depth:
         index="data/{preset}/depth/{source}/index.csv",
         preview=report(
             "data/{preset}/depth/{source}/preview.png",
+            caption="../report/depth.rst",
             category="Depth",
             labels={"source": "{source}"},
         ),

@@ -29,6 +29,7 @@ rule make_table:
         tex="results/tables/{preset}/{table}.tex",
         html=report(
             "results/tables/{preset}/{table}.html",
+            caption="../report/table.rst",
             category="Tables",
             labels={"table": "{table}"},
         ),
@@ -55,6 +56,7 @@ rule draw_study:
         **{
             kind: report(
                 f"results/figures/{{preset}}/{{study}}/{kind}.png",
+                caption="../report/figure.rst",
                 category="Figures",
                 subcategory="{study}",
                 labels={"study": "{study}", "figure": kind},
