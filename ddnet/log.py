@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ddnet.errors import DDNetError
 
-_QUIET = ("lightning", "matplotlib", "mlflow", "alembic", "PIL")
+log = logging.getLogger(__name__)
+
+_QUIET = ("lightning", "matplotlib", "mlflow", "alembic", "PIL", "urllib3")
+FIRST_LINE_S, NEXT_LINE_S = 5.0, 10.0
 
 
 @contextmanager
 def job_log(file: str | Path | None = None) -> Iterator[None]:
-    """Log to the terminal and to `file`; a DDNetError ends the process with its one line and exit status 1."""
+    """Log to the terminal and to `file`; a DDNetError or a full disk ends the process with one line and status 1."""
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if file:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
@@ -30,3 +36,74 @@ def job_log(file: str | Path | None = None) -> Iterator[None]:
     except DDNetError as error:
         logging.error("error: %s", error)
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        logging.error("error: the disk is full at %s; free some space and run again", error.filename or Path.cwd())
+        sys.exit(1)
+
+
+def format_bytes(count: float) -> str:
+    """A number of bytes for people, in decimal units: `41 MB`, `8.5 GB`."""
+    for unit in ("B", "kB", "MB"):
+        if abs(count) < 999.5:
+            return f"{_short(count)} {unit}"
+        count /= 1000
+    return f"{_short(count)} GB"
+
+
+def _short(value: float) -> str:
+    """Two digits where there are fewer, never an exponent: 0.42, 8.5, 41, 1250."""
+    return f"{value:.0f}" if value >= 9.95 or value == int(value) else f"{value:.2g}"
+
+
+class Progress:
+    """Count, rate and time to go of a long loop, logged at most every 10 s; work shorter than 5 s logs nothing.
+
+    Args:
+        what: what the line begins with.
+        total: how many there will be, 0 where nobody knows; may be corrected on the way (`progress.total = n`).
+        unit: what is counted, "B" for bytes.
+    """
+
+    def __init__(self, what: str, total: int, unit: str = "images") -> None:
+        self.what, self.total, self.unit = what, total, unit
+        self._lock = threading.Lock()
+        self.done = 0
+        self._start = time.monotonic()
+        self._next = self._start + FIRST_LINE_S
+
+    def advance(self, n: int = 1) -> None:
+        """Count `n` more (fewer, where negative: work that must be done again); any thread may call it."""
+        with self._lock:
+            self.done += n
+            now = time.monotonic()
+            if now < self._next:
+                return
+            self._next = now + NEXT_LINE_S
+            line = self._line(now - self._start)
+        log.info("%s", line)
+
+    def _line(self, seconds: float) -> str:
+        rate = max(self.done, 0) / seconds
+        if self.unit == "B":
+            text = _of(self.done, self.total) + f", {format_bytes(rate)}/s"
+        else:
+            text = f"{self.done}{f' of {self.total}' if self.total else ''} {self.unit}, {_short(rate)}/s"
+        if rate and self.total > self.done:
+            text += f", {_clock((self.total - self.done) / rate)} to go"
+        return f"{self.what}: {text}"
+
+
+def _of(done: int, total: int) -> str:
+    """`3.2 of 8.1 GB`, the unit said once where both have the same."""
+    if not total:
+        return format_bytes(done)
+    first, whole = format_bytes(done), format_bytes(total)
+    return f"{first.split()[0] if first.split()[1] == whole.split()[1] else first} of {whole}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
