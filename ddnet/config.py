@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ddnet.errors import DDNetError
 
@@ -37,12 +37,42 @@ class EmbeddedData(_Strict):
     seed: int = 0
 
 
+class Trial(_Strict):
+    """The first scenes of each split, by name: for trying the graph out, never for numbers to cite."""
+
+    train: int = Field(ge=2)
+    val: int = Field(ge=1)
+    test: int = Field(ge=1)
+    realdof: int = Field(ge=1)
+
+
 class DpddData(_Strict):
     """DPDD for training and test, RealDOF as second test set."""
 
     kind: Literal["dpdd"]
-    dpdd: Path = Field(Path("data/dpdd"), description="folder or archive of DPDD")
-    realdof: Path = Field(Path("data/realdof"), description="folder or archive of RealDOF")
+    dpdd: Path | None = Field(None, description="a copy at hand, folder or zip; null: fetched (sources.yaml)")
+    realdof: Path | None = Field(None, description="a copy at hand, folder or zip; null: fetched (sources.yaml)")
+    size: tuple[int, int] = Field((1120, 1680), description="height and width that every image of DPDD must have")
+    trial: Trial | None = Field(None, description="a few scenes of each split; null: all 350, 74, 76 and 50")
+
+
+class FolderData(_Strict):
+    """Anyone's own pairs: `source/` holds the defocused images, `target/` the all-in-focus ones."""
+
+    kind: Literal["folder"]
+    path: Path = Field(description="with source/ and target/, or with train/, val/ and test/ that each have both")
+    second: Path | None = Field(None, description="source/ and target/ of a second test set, for Table 1")
+    name: str = Field("photos", pattern=r"^[a-z][a-z0-9_]*$", description="what tables call this dataset")
+    val: float = Field(0.1, gt=0, lt=0.5, description="share of the pairs for validation, where path has no splits")
+    test: float = Field(0.2, gt=0, lt=0.8, description="share of the pairs for test, where path has no splits")
+    seed: int = Field(0, description="of the draw of validation and test pairs")
+
+    @field_validator("name")
+    @classmethod
+    def _not_taken(cls, name: str) -> str:
+        if name.startswith(("embedded", "dpdd", "realdof")):
+            raise ValueError("that name belongs to another dataset; choose one of your own")
+        return name
 
 
 class Patches(_Strict):
@@ -70,6 +100,9 @@ class Depth(_Strict):
     height: int = Field(192, multiple_of=32, ge=32)
     width: int = Field(640, multiple_of=32, ge=32)
     fit: FitDepth | None = Field(None, description="fit the network on this data; null: published weights")
+    training: Literal["image", "patch"] = Field(
+        "image", description="training patches' depth: cut from the image's map, or of the patch alone (released code)"
+    )
 
 
 class Model(_Strict):
@@ -108,8 +141,8 @@ class Evaluation(_Strict):
     """What is measured on every test image, and which pictures are kept."""
 
     metrics: tuple[str, ...] = ("psnr", "psnr_8bit", "ssim", "mae", "lpips_alex", "lpips_squeeze")
-    save: Literal["all", "panels", "none"] = "all"
-    panels: int = Field(4, ge=0, description="test scenes per dataset shown in the panel figures")
+    save: Literal["all", "panels"] = "all"
+    panels: int = Field(4, ge=1, description="test scenes per dataset shown in the panel figures")
 
 
 class Complexity(_Strict):
@@ -130,7 +163,7 @@ class Settings(_Strict):
     preset: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds), Field(min_length=1)]
     studies: tuple[str, ...] = Field(("modules", "fusion", "depth"), min_length=1)
-    data: EmbeddedData | DpddData = Field(discriminator="kind")
+    data: EmbeddedData | DpddData | FolderData = Field(discriminator="kind")
     depth: Depth = Depth()
     model: Model = Model()
     training: Training = Training()
@@ -199,7 +232,7 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> DDNe
     """All problems of a validation in one line, unknown keys with the nearest allowed one."""
     problems = []
     for item in error.errors():
-        path = ".".join(str(part) for part in item["loc"] if part not in ("embedded", "dpdd"))
+        path = ".".join(str(part) for part in item["loc"] if part not in ("embedded", "dpdd", "folder"))
         if item["type"] == "extra_forbidden":
             allowed = _field_names(model, item["loc"])
             near = difflib.get_close_matches(str(item["loc"][-1]), allowed, n=1, cutoff=0.4)
@@ -270,6 +303,52 @@ def load_variants(path: Path) -> dict[str, Variant]:
     if twice := {name for name in taken if taken.count(name) > 1}:
         raise DDNetError(f"{path}: name used twice: {', '.join(sorted(twice))}; rename the variant or its alias")
     return variants
+
+
+class Source(_Strict):
+    """One place where an item can be had; exactly one of `files`, `archive` and `parquet`."""
+
+    files: str | None = Field(None, description="URL of a folder at a pinned revision; each file is one request")
+    archive: str | None = Field(None, description="URL of a zip: direct, or a Dropbox or Google Drive link")
+    parquet: str | None = Field(None, description="URL of a JSON list of parquet files that hold the images")
+    md5: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="published digest of the archive")
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="published digest of the archive")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Source:
+        if sum(value is not None for value in (self.files, self.archive, self.parquet)) != 1:
+            raise ValueError("give exactly one of files, archive and parquet")
+        return self
+
+    @property
+    def url(self) -> str:
+        """The address, whatever kind it is."""
+        return self.files or self.archive or self.parquet or ""
+
+
+class Item(_Strict):
+    """A dataset or a set of weights that can be fetched, and where from, in the order to try."""
+
+    about: str = Field(description="what it is, in a line")
+    licence: str = Field(description="what its use is bound to, in a line or two")
+    by_hand: str = Field(description="what a person downloads where every source fails, and from which page")
+    gigabytes: float = Field(gt=0, description="about how much disk it takes, for the check before starting")
+    sources: tuple[Source, ...] = ()
+
+
+def load_sources(path: Path) -> dict[str, Item]:
+    """Read the table of sources, `{item: where it can be had}`.
+
+    Raises:
+        DDNetError: bad key or value.
+    """
+    items = {}
+    for name, values in _read_yaml(path).items():
+        try:
+            items[name] = Item.model_validate(values)
+        except ValidationError as error:
+            raise _explain(error, Item, f"{path}, item '{name}'") from None
+    return items
 
 
 def find_variant(variants: dict[str, Variant], name: str) -> Variant:

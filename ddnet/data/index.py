@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddnet.errors import DDNetError
 from ddnet.files import atomic_path, sha256
-from ddnet.images import bit_depth, read_raw_rgb
+from ddnet.images import RawArray, bit_depth, read_raw_rgb
+from ddnet.log import Progress
+from ddnet.plan import cpu_count
 
 COLUMNS = (
     "dataset", "split", "scene", "location", "image", "target", "depth_m",
@@ -22,6 +26,8 @@ COLUMNS = (
 
 # Monodepth2's disparity convention, 1/z mapped linearly onto [0, 1], with a nearest distance that fits photographs.
 NEAREST_M, FARTHEST_M = 0.5, 100.0
+
+MOST_THREADS = 8  # each holds two whole images; beyond this, disks are the limit
 
 
 @dataclass(frozen=True)
@@ -47,11 +53,113 @@ class Scene:
         return f"{self.dataset}/{self.split}/{self.scene}"
 
 
+@dataclass(frozen=True)
+class ImageFile:
+    """What an image file turned out to be: its size, bits per channel (8 or 16) and the SHA-256 of its bytes."""
+
+    path: Path
+    height: int
+    width: int
+    bits: int
+    spread: bool  # a 16-bit file with no more than 8 bits in it
+    sha256: str
+
+    def __str__(self) -> str:
+        """In words, for messages."""
+        return f"{self.width} x {self.height} at {self.bits} bits"
+
+
+class PairFiles(NamedTuple):
+    """The files of a scene before anybody looked into them."""
+
+    split: str
+    scene: str
+    location: str
+    image: Path
+    target: Path
+
+
 def normalised_inverse_depth(depth_m: NDArray[np.float32]) -> NDArray[np.float32]:
     """Metres to inverse depth in [0, 1], shape kept: 0.5 m or nearer is 1; 100 m, farther or unknown (+inf) is 0."""
     inverse = 1.0 / np.maximum(depth_m, 1e-6)
     scaled = (inverse - 1.0 / FARTHEST_M) / (1.0 / NEAREST_M - 1.0 / FARTHEST_M)
     return np.clip(scaled, 0.0, 1.0).astype(np.float32)
+
+
+def inspect_image(path: Path) -> ImageFile:
+    """Read a whole image and say what it is.
+
+    Raises:
+        DDNetError: the file is missing, cut short, or not an image of 8 or 16 bits.
+    """
+    raw = read_raw_rgb(path)  # OpenCV refuses PNG, TIFF and BMP that end early or (PNG) fail their checksums
+    _check_jpeg(path)
+    return ImageFile(path, raw.shape[0], raw.shape[1], bit_depth(raw), _is_spread(raw), sha256(path))
+
+
+def _check_jpeg(path: Path) -> None:
+    """OpenCV fills up a JPEG that ends early with grey and says nothing; Pillow refuses it."""
+    from PIL import Image
+
+    with path.open("rb") as stream:
+        if stream.read(2) != b"\xff\xd8":
+            return
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except OSError as error:
+        raise DDNetError(f"{path}: a damaged JPEG ({error}); copy or export it again") from None
+
+
+def _is_spread(raw: RawArray) -> bool:
+    """Whether 16-bit values are 8-bit ones times 257 or 256; an ordinary 16-bit image is through with its first row."""
+    return raw.dtype == np.uint16 and any(all(not (row % step).any() for row in raw) for step in (257, 256))
+
+
+def image_problem(path: Path, problem: Callable[[ImageFile], str] = lambda found: "") -> str:
+    """Why a file is no readable image, or not the one it has to be, in words without its path; empty where it is."""
+    try:
+        return problem(inspect_image(path))
+    except DDNetError as error:
+        return str(error).removeprefix(f"{path}: ")
+
+
+def inspect_images(
+    paths: Sequence[Path], what: str, problem: Callable[[ImageFile], str] = lambda found: ""
+) -> list[ImageFile]:
+    """`inspect_image` of many files in parallel, in their order; `what` names them in the log.
+
+    Args:
+        problem: why a file is not what it has to be, in words; empty where it is.
+
+    Raises:
+        DDNetError: of the first file, in order, that is unreadable or has a problem.
+    """
+    progress = Progress(f"{what}: checking", len(paths))
+
+    def one(path: Path) -> ImageFile:
+        found = inspect_image(path)
+        if words := problem(found):
+            raise DDNetError(f"{path}: {words}")
+        progress.advance()
+        return found
+
+    with ThreadPoolExecutor(min(MOST_THREADS, cpu_count())) as threads:
+        return list(threads.map(one, paths))
+
+
+def _scene(
+    dataset: str, split: str, scene: str, location: str, image: ImageFile, target: ImageFile, depth_m: Path | None
+) -> Scene:
+    if (image.height, image.width, image.bits) != (target.height, target.width, target.bits):
+        raise DDNetError(
+            f"{image.path}: {image}, but its target {target.path} is {target}; "
+            "a pair must agree in size and bit depth and is never resized"
+        )
+    return Scene(
+        dataset, split, scene, location, image.path, target.path, depth_m,
+        image.height, image.width, image.bits, image.sha256, target.sha256,
+    )  # fmt: skip
 
 
 def describe_pair(
@@ -62,29 +170,79 @@ def describe_pair(
     Raises:
         DDNetError: a file is missing or unreadable, or image and target differ in size or bit depth.
     """
-    first, second = read_raw_rgb(image), read_raw_rgb(target)
-    if first.shape != second.shape or first.dtype != second.dtype:
-        raise DDNetError(
-            f"{image}: {first.shape} {first.dtype}, but its target {target} is {second.shape} {second.dtype}; "
-            "a pair must agree in size and bit depth and is never resized"
-        )
-    return Scene(
-        dataset, split, scene, location, image, target, depth_m,
-        first.shape[0], first.shape[1], bit_depth(first), sha256(image), sha256(target),
-    )  # fmt: skip
+    return _scene(dataset, split, scene, location, inspect_image(image), inspect_image(target), depth_m)
 
 
-def write_index(path: str | Path, scenes: list[Scene]) -> None:
-    """Write the index CSV; file paths are stored relative to its folder so that the folder can be moved."""
-    root = Path(path).parent.resolve()
+def describe_pairs(
+    dataset: str,
+    pairs: Sequence[PairFiles],
+    digests: Mapping[Path, str] | None = None,
+    problem: Callable[[ImageFile], str] = lambda found: "",
+) -> list[Scene]:
+    """Read many pairs, in parallel, and make their index entries in the order given.
+
+    Args:
+        digests: file -> its SHA-256 when it was first seen; every file must still have it. None: not known.
+        problem: as in `inspect_images`.
+
+    Raises:
+        DDNetError: a file is missing, unreadable, changed or has a problem, or a pair differs in size or bit depth.
+    """
+
+    def any_problem(found: ImageFile) -> str:
+        if digests is not None and digests.get(found.path) != found.sha256:
+            return (
+                "its SHA-256 is not the one recorded when it was first seen; the file has changed: "
+                "put the original back, or delete it and fetch again"
+            )
+        return problem(found)
+
+    found = inspect_images([file for pair in pairs for file in (pair.image, pair.target)], dataset, any_problem)
+    return [
+        _scene(dataset, pair.split, pair.scene, pair.location, image, target, None)
+        for pair, image, target in zip(pairs, found[::2], found[1::2], strict=True)
+    ]
+
+
+def write_index(path: str | Path, scenes: Sequence[Scene]) -> None:
+    """Write the index CSV.
+
+    Paths of files inside the index's folder or inside the working directory are stored relative to that folder, so
+    that the project can be moved; those of other files are absolute.
+    """
+    root = Path(path).parent
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         writer.writeheader()
         for scene in sorted(scenes, key=lambda item: item.key):
             row = {name: getattr(scene, name) for name in COLUMNS}
             for name in ("image", "target", "depth_m"):
-                row[name] = Path(row[name]).resolve().relative_to(root) if row[name] else ""
+                row[name] = _stored(row[name], root).as_posix() if row[name] else ""
             writer.writerow(row)
+
+
+def _stored(file: Path, root: Path) -> Path:
+    """A file's path as the index in `root` keeps it; links on the way to the data stay links."""
+    whole, here = _normal(file.absolute()), Path.cwd()
+    for inside, base in ((whole, _normal(root.absolute())), (whole.resolve(), root.resolve())):
+        if inside.is_relative_to(base):
+            return inside.relative_to(base)
+    if whole.is_relative_to(here) and root.resolve().is_relative_to(here):
+        return Path(os.path.relpath(whole, root.resolve()))
+    return whole
+
+
+def _normal(path: Path) -> Path:
+    """Without `..`, and unlike `Path.resolve` without following links."""
+    return Path(os.path.normpath(path))
+
+
+def _located(stored: str, root: Path) -> Path:
+    """The inverse of `_stored`, without `..` on the way."""
+    if ".." not in Path(stored).parts:
+        return root / stored
+    whole, here = _normal(root.resolve() / stored), Path.cwd()
+    return whole.relative_to(here) if not root.is_absolute() and whole.is_relative_to(here) else whole
 
 
 def read_index(path: str | Path, dataset: str | None = None, split: str | None = None) -> list[Scene]:
@@ -96,7 +254,7 @@ def read_index(path: str | Path, dataset: str | None = None, split: str | None =
             row: dict[str, Any] = dict(record)
             if (dataset and row["dataset"] != dataset) or (split and row["split"] != split):
                 continue
-            row |= {name: root / row[name] if row[name] else None for name in ("image", "target", "depth_m")}
+            row |= {name: _located(row[name], root) if row[name] else None for name in ("image", "target", "depth_m")}
             row |= {name: int(row[name]) for name in ("height", "width", "bits")}
             scenes.append(Scene(**row))
     return scenes
