@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ddnet.errors import DDNetError
 from ddnet.registry import did_you_mean, names, resolve
@@ -43,19 +43,22 @@ def build_depth_source(
     Args:
         spec: `name` or `name(number, ...)`; the numbers are the class's constructor arguments.
         model_path: weights, for sources that need a model; ignored by the others.
-        size: (height, width) of the network input, for sources that need a model; default: the weights' own.
+        size: (height, width) of the network input, for sources that let it be chosen; default: the weights' own.
 
     Raises:
         DDNetError: bad name or arguments, or a model is needed and none is given.
     """
     name, arguments = parse_spec(spec)
     cls = resolve("depth", name)
+    keywords: dict[str, Any] = {}
     if "model" in cls.needs:
         if model_path is None:
-            raise DDNetError(f"depth source '{name}' needs weights; give model_path (rule fit_depth makes one)")
-        keywords = {"model_path": model_path, "size": size}
-    else:
-        keywords = {}
+            raise DDNetError(
+                f"depth source '{name}' needs weights; give model_path ('ddnet data status' says where they come from)"
+            )
+        keywords["model_path"] = model_path
+        if cls.takes_size:
+            keywords["size"] = size
     try:
         inspect.signature(cls).bind(*arguments, **keywords)
     except TypeError as error:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from ddnet.errors import DDNetError
 from ddnet.images import FloatArray
+from ddnet.tensors import to_array
 
 NEEDS = frozenset({"model", "true_depth", "other"})
 
@@ -40,10 +43,13 @@ class DepthSource(ABC):
     """A way to get the depth that accompanies a defocused image.
 
     Depth is normalised inverse depth in [0, 1], 1 nearest. `needs` says what must be given besides the image:
-    `model` (constructor arguments `model_path` and `size`), `true_depth`, `other` (attributes of `Given`).
+    `model` (constructor argument `model_path`), `true_depth`, `other` (attributes of `Given`). `takes_size` says
+    that a source which needs a model lets the config choose the size of its network's input (constructor argument
+    `size`); without it, the model's own files do.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    takes_size: ClassVar[bool] = False
 
     @abstractmethod
     def predict(self, image: FloatArray, given: Given = NOTHING) -> FloatArray:
@@ -59,6 +65,21 @@ class DepthSource(ABC):
         Raises:
             DDNetError: something named in `needs` was not given, or does not fit the image.
         """
+
+    def predict_patches(self, patches: Tensor, given: Given = NOTHING) -> FloatArray:
+        """Depth of patches of one image, each estimated as if it were a whole image.
+
+        Args:
+            patches: (B, 3, S, S) float32 RGB in [0, 1].
+            given: what is known besides the patches; nothing in it may depend on where they lie.
+
+        Returns:
+            (B, S, S) float32 in [0, 1].
+
+        Raises:
+            DDNetError: as `predict`.
+        """
+        return np.stack([self.predict(to_array(patch[None]), given) for patch in patches])
 
 
 def required(value: FloatArray | None, what: str, source: str) -> FloatArray:
@@ -93,10 +114,12 @@ def resize_depth(depth: FloatArray, size: tuple[int, int]) -> FloatArray:
     return F.interpolate(tensor, size=size, mode="bilinear", align_corners=False)[0, 0].numpy()
 
 
-def resize_image(image: FloatArray, size: tuple[int, int]) -> FloatArray:
-    """Lanczos resize of an (H, W, 3) image in [0, 1] to `size` = (h, w), clipped to [0, 1].
+def resize_image(
+    image: FloatArray, size: tuple[int, int], method: Literal["lanczos", "bicubic"] = "lanczos"
+) -> FloatArray:
+    """Antialiased resize of an (H, W, 3) image in [0, 1] to `size` = (h, w), clipped to [0, 1].
 
-    Monodepth2's own pre-processing, but in float: its 8 bits would drop half of a 16-bit photograph.
+    The networks' own pre-processing, but in float: its 8 bits would drop half of a 16-bit photograph.
     """
     if image.shape[:2] == size:
         return image
@@ -104,8 +127,21 @@ def resize_image(image: FloatArray, size: tuple[int, int]) -> FloatArray:
 
     planes = [
         Image.fromarray(np.ascontiguousarray(image[..., channel], dtype=np.float32)).resize(
-            (size[1], size[0]), Image.Resampling.LANCZOS
+            (size[1], size[0]), Image.Resampling[method.upper()]
         )
         for channel in range(3)
     ]
     return np.clip(np.stack([np.asarray(plane) for plane in planes], axis=-1), 0.0, 1.0).astype(np.float32)
+
+
+def inference_device() -> torch.device:
+    """Where depth networks run: the GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def full_precision() -> AbstractContextManager[None]:
+    """Convolutions on a GPU without TF32 and by deterministic algorithms, so that its depth agrees with the CPU's.
+
+    Depth is estimated once; its time does not matter.
+    """
+    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)

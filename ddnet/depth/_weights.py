@@ -38,7 +38,7 @@ class DepthWeights:
 
 
 def load_weights(path: str | Path) -> DepthWeights:
-    """Load a fitted file, or a folder that holds the published `encoder.pth` and `depth.pth`.
+    """Load a fitted file, or a folder that holds the published `encoder.pth` and `depth.pth`, whatever else it holds.
 
     Raises:
         DDNetError: nothing there, not a weights file, or weights that do not fit (by key name and shape).
@@ -124,7 +124,7 @@ def _ready(network: DepthNetwork) -> DepthNetwork:
 
 def _read(path: str | Path) -> Mapping[str, Any]:
     if not Path(path).is_file():
-        raise DDNetError(f"{path}: no such depth weights; run the rule fit_depth, or unpack Monodepth2's zip there")
+        raise DDNetError(f"{path}: no such depth weights; 'ddnet data status' says where they come from")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:

@@ -6,8 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from ddnet.depth._base import NOTHING, DepthSource, Given, resize_depth, resize_image
+from ddnet.depth._base import (
+    NOTHING,
+    DepthSource,
+    Given,
+    full_precision,
+    inference_device,
+    resize_depth,
+    resize_image,
+)
 from ddnet.depth._network import STRIDE
 from ddnet.depth._weights import load_weights
 from ddnet.errors import DDNetError
@@ -32,25 +41,37 @@ class Monodepth2(DepthSource):
     """
 
     needs = frozenset({"model"})
+    takes_size = True
 
     def __init__(self, model_path: str | Path, size: tuple[int, int] | None = None) -> None:
         self.weights = load_weights(model_path)
         self.size = check_size(size or self.weights.size)
+        self.device = inference_device()
+        for network in self.weights.networks:
+            network.to(self.device)
 
-    @torch.inference_mode()
     def predict(self, image: FloatArray, given: Given = NOTHING) -> FloatArray:
         """Disparity in [0, 1] of the whole image, (H, W), estimated at the network's size."""
         # One image at a time fills two cores: 22 ms at 192x192, against 16 ms each in batches of eight.
-        batch = to_tensor(resize_image(image, self.size)).contiguous(memory_format=torch.channels_last)
-        networks = self.weights.networks_for(given.scene)
-        disparity = torch.stack([network(batch)[0][0, 0] for network in networks]).mean(dim=0).numpy()
+        disparity = self._disparity(to_tensor(resize_image(image, self.size)), given)[0]
         return np.clip(resize_depth(disparity, (image.shape[0], image.shape[1])), 0.0, 1.0).astype(np.float32)
 
+    def predict_patches(self, patches: Tensor, given: Given = NOTHING) -> FloatArray:
+        """Disparity in [0, 1] of each patch at its own size, (B, S, S), as the paper's released code trains."""
+        check_size((patches.shape[-2], patches.shape[-1]), "training.patches.size is")
+        return np.clip(self._disparity(patches, given), 0.0, 1.0)
 
-def check_size(size: tuple[int, int]) -> tuple[int, int]:
-    """`size` = (height, width), refused unless both are multiples of 32 and at least 64."""
+    @torch.inference_mode()
+    def _disparity(self, images: Tensor, given: Given) -> FloatArray:
+        """Finest disparity, (B, h, w), of images (B, 3, h, w): the mean over the networks that may see the scene."""
+        batch = images.to(self.device).contiguous(memory_format=torch.channels_last)
+        with full_precision():
+            estimates = [network(batch)[0][:, 0] for network in self.weights.networks_for(given.scene)]
+        return torch.stack(estimates).mean(dim=0).cpu().numpy()
+
+
+def check_size(size: tuple[int, int], what: str = "depth network input") -> tuple[int, int]:
+    """`size` = (height, width), refused unless both are multiples of 32 and at least 64; `what` begins the error."""
     if any(side % STRIDE or side < 2 * STRIDE for side in size):
-        raise DDNetError(
-            f"depth network input {size[0]}x{size[1]}: both sides must be multiples of {STRIDE}, at least 64"
-        )
+        raise DDNetError(f"{what} {size[0]}x{size[1]}: both sides must be multiples of {STRIDE}, at least 64")
     return size

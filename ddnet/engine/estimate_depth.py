@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddnet.data.index import Scene, normalised_inverse_depth
 from ddnet.depth import build_depth_source
@@ -17,7 +18,8 @@ from ddnet.depth._base import Given
 from ddnet.depth._preview import PreviewRow, write_preview
 from ddnet.errors import DDNetError
 from ddnet.files import atomic_path, sha256
-from ddnet.images import FloatArray, read_depth16, read_image, write_depth16
+from ddnet.images import FloatArray, quantise, read_depth16, read_image, write_depth16
+from ddnet.log import Progress
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ def estimate_depth(
         base_folder: an earlier `out_folder` whose maps a source such as `shuffled` takes from other scenes;
             without it, the other scenes' true depth.
         seed: of the random sources and of the shuffling; the order of the scenes does not matter.
-        size: (height, width) of the network input, if not that of the weights.
+        size: (height, width) of the network input, if not that of the weights; ignored by sources without a choice.
 
     Returns:
         The path of `index.csv`.
@@ -61,8 +63,8 @@ def estimate_depth(
     shown = set(_spread(scenes, PREVIEW_ROWS))
     rows: list[dict[str, str]] = []
     preview: list[PreviewRow] = []
-    start = time.monotonic()
-    for position, scene in enumerate(sorted(scenes, key=lambda item: item.key)):
+    start, progress = time.monotonic(), Progress(f"depth {source_spec}", len(scenes))
+    for scene in sorted(scenes, key=lambda item: item.key):
         image = read_image(scene.image)
         given = Given(
             scene=scene.key,
@@ -77,9 +79,7 @@ def estimate_depth(
         rows.append(dict(zip(COLUMNS, (scene.dataset, scene.split, scene.scene, relative, sha256(path)), strict=True)))
         if scene.key in shown:
             preview.append(PreviewRow(scene.key, image, depth, true_depth(scene) if scene.depth_m else None))
-        if (position + 1) % 50 == 0:
-            remaining = (time.monotonic() - start) / (position + 1) * (len(scenes) - position - 1)
-            log.info("depth %s: %d/%d images, %.0f s to go", source_spec, position + 1, len(scenes), remaining)
+        progress.advance()
     write_preview(out / "preview.png", preview, source_spec)
     index = out / "index.csv"
     with atomic_path(index) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
@@ -145,6 +145,14 @@ class DepthStore:
         if depth.shape != (scene.height, scene.width):
             raise DDNetError(f"{path}: {depth.shape}, but the image is {(scene.height, scene.width)}; {fix}")
         return depth
+
+    def raw(self, scene: Scene) -> NDArray[np.uint16]:
+        """Depth of one scene as stored, (H, W) uint16, 65535 nearest: half the memory of `__call__`.
+
+        Raises:
+            DDNetError: as `__call__`.
+        """
+        return quantise(self(scene), 16)  # exact: float32 tells all of k/65535 apart
 
 
 def _cycle(scenes: Sequence[Scene], seed: int) -> dict[str, Scene]:

@@ -17,7 +17,7 @@ from ddnet.depth._weights import load_weights, save_fitted
 from ddnet.engine.estimate_depth import DepthStore, _cycle, estimate_depth, true_depth
 from ddnet.engine.fit_depth import _assign_folds, fit_depth
 from ddnet.errors import DDNetError
-from ddnet.images import read_depth16, read_image, write_image
+from ddnet.images import quantise, read_depth16, read_image, read_raw_rgb, write_depth16, write_image
 
 HEIGHT, WIDTH = 72, 66
 
@@ -164,8 +164,16 @@ def test_estimates_come_back_as_written_and_a_picture_shows_them(scenes: list[Sc
         depth = store(scene)
         assert depth.shape == (HEIGHT, WIDTH) and depth.dtype == np.float32
         np.testing.assert_allclose(depth, true_depth(scene), atol=1 / 65535)
+        stored = read_raw_rgb(tmp_path / "rendered" / f"{scene.key}.png")[..., 0]
+        np.testing.assert_array_equal(store.raw(scene), stored, strict=True)
     preview = read_image(tmp_path / "rendered" / "preview.png")
     assert preview.shape[0] > 400 and preview.std() > 0.05
+
+
+def test_each_of_the_65536_stored_values_comes_back(tmp_path: Path) -> None:
+    every = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    write_depth16(tmp_path / "depth.png", every / np.float32(65535))
+    np.testing.assert_array_equal(quantise(read_depth16(tmp_path / "depth.png")), every, strict=True)
 
 
 def test_constant_stays_constant_on_disk(scenes: list[Scene], tmp_path: Path) -> None:
@@ -208,8 +216,9 @@ def test_an_altered_map_is_refused_with_the_fix(scenes: list[Scene], tmp_path: P
     path = tmp_path / f"{scenes[0].key}.png"
     path.write_bytes((tmp_path / f"{scenes[1].key}.png").read_bytes())
     store = DepthStore(tmp_path)
-    with pytest.raises(DDNetError, match=f"{path}.*SHA-256.*delete .* run the rule estimate_depth again"):
-        store(scenes[0])
+    for read in (store, store.raw):
+        with pytest.raises(DDNetError, match=f"{path}.*SHA-256.*delete .* run the rule estimate_depth again"):
+            read(scenes[0])
     assert store(scenes[1]).shape == read_depth16(path).shape
     path.unlink()
     with pytest.raises(DDNetError, match="listed in index.csv but missing"):

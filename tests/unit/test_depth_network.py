@@ -147,7 +147,7 @@ def test_files_that_are_no_weights_are_refused_with_the_fix(tmp_path: Path) -> N
     page.write_text("<html>quota exceeded</html>")
     with pytest.raises(DDNetError, match="page.pt: not a PyTorch weights file .*fetch or fit it again"):
         load_weights(page)
-    with pytest.raises(DDNetError, match="absent.pt: no such depth weights"):
+    with pytest.raises(DDNetError, match="absent.pt: no such depth weights; 'ddnet data status' says where they come"):
         load_weights(tmp_path / "absent.pt")
     torch.save({"model": {}}, tmp_path / "other.pt")
     with pytest.raises(DDNetError, match="other.pt: lacks 'encoder' and 'depth'"):
@@ -158,3 +158,16 @@ def test_an_input_that_the_pyramid_cannot_halve_is_refused(network: DepthNetwork
     save_fitted(tmp_path / "fitted.pt", [network], (64, 64), [[]])
     with pytest.raises(DDNetError, match="100x96: both sides must be multiples of 32"):
         Monodepth2(tmp_path / "fitted.pt", size=(100, 96))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_the_gpu_gives_the_cpus_depth(network: DepthNetwork, tmp_path: Path, monkeypatch) -> None:
+    save_fitted(tmp_path / "fitted.pt", [network], (64, 96), [[]])
+    image = np.random.default_rng(4).random((100, 150, 3), dtype=np.float32)
+    patches = torch.rand(2, 3, 96, 96)
+    gpu = Monodepth2(tmp_path / "fitted.pt")
+    assert gpu.device.type == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cpu = Monodepth2(tmp_path / "fitted.pt")
+    np.testing.assert_allclose(gpu.predict(image), cpu.predict(image), atol=1e-5)
+    np.testing.assert_allclose(gpu.predict_patches(patches), cpu.predict_patches(patches), atol=1e-5)
