@@ -113,7 +113,9 @@ def read_images(path: Path) -> pd.DataFrame:
 
     if not path.is_file():
         raise DDNetError(f"{path}: no such file; evaluate the run first")
-    frame = pd.read_csv(path, dtype=dict.fromkeys(KEYS, str))
+    # An own photograph may be called "NA" or "None": only a metric can be missing.
+    missing_values = {name: ["", "nan", "NaN"] for name in METRICS}
+    frame = pd.read_csv(path, dtype=dict.fromkeys(KEYS, str), keep_default_na=False, na_values=missing_values)
     if missing := [name for name in (*KEYS, "psnr") if name not in frame.columns]:
         raise DDNetError(f"{path}: column {missing[0]} is missing; needed are {', '.join((*KEYS, 'psnr'))}")
     frame = frame.reindex(columns=[*KEYS, *METRICS])
@@ -123,10 +125,12 @@ def read_images(path: Path) -> pd.DataFrame:
         raise DDNetError(f"{path}: scene {first.dataset}/{first.scene} occurs twice; evaluate the run again")
     if (bad := frame[~np.isfinite(frame["psnr"])]).shape[0]:
         first = bad.iloc[0]
-        raise DDNetError(
-            f"{path}: psnr of {first.dataset}/{first.scene} is {first.psnr}, not a finite number; "
-            "look at the restored image and at that run's training curve"
+        why = (
+            "if image and target are the same picture, leave that pair out"
+            if first.psnr == np.inf
+            else "look at the restored image and at that run's training curve"
         )
+        raise DDNetError(f"{path}: psnr of {first.dataset}/{first.scene} is {first.psnr}, not a finite number; {why}")
     return frame
 
 

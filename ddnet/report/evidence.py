@@ -31,7 +31,9 @@ class Evidence:
         images: the long frame of `collect.collect`.
         complexity: method -> {"params_m", "macs_g", ...}, at the paper's width.
         paper: folder that holds the printed tables, `table1.csv` to `table4.csv`.
-        dataset, ood_dataset: the main test set (Tables 2 to 4) and the one of Table 1.
+        dataset: the main test set (Tables 2 to 4 and S1).
+        ood_dataset: the second one, of Table 1; None where there is none.
+        trial: whether only a few scenes were used, so that the numbers mean nothing.
         width: base width that was trained; sizes are always those of the paper's 64.
         unavailable: metric -> reason, as the evaluations reported it.
         provenance: keys of `collect.PROVENANCE_KEYS`.
@@ -42,7 +44,7 @@ class Evidence:
     paper: Path
     preset: str
     dataset: str
-    ood_dataset: str
+    ood_dataset: str | None = None
     complexity: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     variants: Sequence[VariantInfo] = ()
     width: int = 64
@@ -50,6 +52,7 @@ class Evidence:
     unavailable: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     draws: int = DRAWS
+    trial: bool = False
 
     def values(self, method: str | None, metric: str, dataset: str, location: str | None = None) -> pd.DataFrame:
         """Values of one row as (seeds, scenes); empty where the row has no runs."""
@@ -108,13 +111,14 @@ def gather(
     paper: Path,
     preset: str,
     dataset: str,
-    ood_dataset: str,
+    ood_dataset: str | None = None,
     complexity: Sequence[Path] = (),
     variants: Sequence[VariantInfo] = (),
     width: int = 64,
     depth_source: str = "",
     provenance: Mapping[str, Any] | None = None,
     draws: int = DRAWS,
+    trial: bool = False,
 ) -> Evidence:
     """Read run folders and complexity files into an `Evidence`.
 
@@ -143,4 +147,5 @@ def gather(
         unavailable=unavailable,
         provenance={**merged, **(provenance or {})},
         draws=draws,
+        trial=trial,
     )

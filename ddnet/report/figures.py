@@ -15,6 +15,7 @@ from ddnet.report.collect import RunRef, VariantInfo, read_history
 from ddnet.report.panels import PanelScene, draw_gates, draw_panels
 from ddnet.report.statistics import matrix
 from ddnet.report.style import GREY, PALETTE, house_style, line_look, new_figure, save, wrapped
+from ddnet.report.wording import display_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,17 +36,20 @@ class Study:
         variants: in the order in which they are drawn.
         reference: the variant that the study's table compares with; its gates are shown.
         baseline: drawn as a dashed line; "" for none.
+        trial: whether only a few scenes were used, which every figure then says.
     """
 
     name: str
     variants: tuple[VariantInfo, ...]
     reference: str = ""
     baseline: str = "blurred"
+    trial: bool = False
 
     @property
     def title(self) -> str:
         """Heading of the study's figures."""
-        return TITLES.get(self.name, self.name.replace("_", " ").capitalize())
+        title = TITLES.get(self.name, self.name.replace("_", " ").capitalize())
+        return f"Trial, not results. {title}" if self.trial else title
 
 
 def seed_means(images: pd.DataFrame, variant: str, dataset: str, metric: str = "psnr") -> np.ndarray[Any, Any]:
@@ -81,7 +85,9 @@ def draw_ablation(study: Study, images: pd.DataFrame, dataset: str, path: str | 
     measured = [(v.label, seed_means(images, v.name, dataset)) for v in study.variants]
     measured = [(label, means) for label, means in measured if means.size]
     if not measured:
-        raise DDNetError(f"study {study.name}: no run was measured on {dataset}; evaluate its variants first")
+        raise DDNetError(
+            f"study {study.name}: no run was measured on {display_name(dataset)}; evaluate its variants first"
+        )
     blurred = seed_means(images, study.baseline, dataset)
     low, high = _axis_from([*np.concatenate([means for _, means in measured]), *blurred])
     with house_style():
@@ -113,7 +119,7 @@ def draw_ablation(study: Study, images: pd.DataFrame, dataset: str, path: str | 
         counts = sorted({means.size for _, means in measured})
         seeds = f"{counts[0]} seed{'s' if counts[0] > 1 else ''}" if len(counts) == 1 else "all seeds"
         spread_note = ", whiskers: s.d." if counts[-1] > 1 else ""
-        axes.set_title(f"{study.title} on {dataset} (mean of {seeds}{spread_note})", loc="left")
+        axes.set_title(f"{study.title} on {display_name(dataset)} (mean of {seeds}{spread_note})", loc="left")
         return save(figure, path)
 
 
@@ -193,7 +199,7 @@ def draw_psnr_params(
     ]
     found = [(position, size, means) for position, size, means in found if means.size]
     if not found:
-        raise DDNetError(f"study {study.name}: no variant has both a size and a measurement on {dataset}")
+        raise DDNetError(f"study {study.name}: no variant has both a size and a measurement on {display_name(dataset)}")
     with house_style():
         figure = new_figure(5.6, 3.7)
         axes: Axes = figure.add_subplot()
@@ -213,7 +219,7 @@ def draw_psnr_params(
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("parameters at width 64 (millions, log scale)")
         axes.set_ylabel("PSNR (dB)")
-        axes.set_title(f"{study.title}: PSNR against size ({dataset})", loc="left")
+        axes.set_title(f"{study.title}: PSNR against size ({display_name(dataset)})", loc="left")
         labels = [study.variants[position].label for position, _, _ in found]
         spreads = [float(means.std(ddof=1)) if means.size > 1 else 0.0 for _, _, means in found]
         place_labels(axes, [(size, float(means.mean())) for _, size, means in found], labels, spreads)

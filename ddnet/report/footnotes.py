@@ -7,6 +7,7 @@ from typing import Any
 
 from ddnet.report.collect import LOCATIONS
 from ddnet.report.evidence import METRIC_NAMES, Evidence
+from ddnet.report.wording import TRIAL_NOTE, display_name, is_rendered
 
 PAPER_TEST_SET = {"table1": "RealDOF", "table2": "DPDD", "table3": "DPDD", "table4": "DPDD"}
 SQUEEZE = "The paper's LPIPS is computed with SqueezeNet and stands next to LPIPS-squeeze only."
@@ -39,9 +40,9 @@ def _short(key: str, value: Any) -> str:
 
 
 def provenance_line(evidence: Evidence) -> str:
-    """Commit, digests, device, versions and date in one line; empty where nothing is known."""
+    """Commit, digests, device, versions and date in one line; empty where nothing is known. A trial comes first."""
     known = evidence.provenance
-    parts = []
+    parts = ["trial on a few scenes"] if evidence.trial else []
     if "commit" in known:
         dirty = known.get("dirty")
         some_dirty = any(dirty) if isinstance(dirty, list) else bool(dirty)
@@ -58,11 +59,15 @@ def unavailable_note(evidence: Evidence, metric: str) -> str:
     return f"{METRIC_NAMES[metric]}: {reason if 'unavailable' in reason else f'unavailable: {reason}'}"
 
 
-def _other_dataset(table: str, dataset: str) -> list[str]:
+def _printed_dataset(table: str, dataset: str, trial: bool) -> list[str]:
+    """Whether the printed numbers beside the measured ones are of the same images; nothing where none are printed."""
     printed = PAPER_TEST_SET.get(table)
-    if printed is None or dataset.lower() == printed.lower():
+    if printed is None:
         return []
-    kind = "Embedded benchmark" if dataset.startswith("embedded") else dataset
+    if display_name(dataset) == printed:
+        whose = "The printed numbers are the paper's on the same test set"
+        return [f"{whose}, of which this trial has a few scenes." if trial else f"{whose}."]
+    kind = "Embedded benchmark" if is_rendered(dataset) else display_name(dataset)
     return [
         f"{kind}, not {printed}: the printed numbers are of another dataset, and differences to them are not "
         "reproduction errors."
@@ -78,10 +83,14 @@ def footnotes(evidence: Evidence, table: str, dataset: str, reference: str = "")
     """
     values = evidence.images[evidence.images["dataset"] == dataset]
     images = values.drop_duplicates("scene")
-    strata = ", ".join(f"{int((images['location'] == name).sum())} {name}" for name in LOCATIONS)
+    counts = {name: int((images["location"] == name).sum()) for name in LOCATIONS}
+    strata = f" ({', '.join(f'{count} {name}' for name, count in counts.items())})" if any(counts.values()) else ""
     seeds = ", ".join(map(str, sorted(set(values["seed"].dropna().astype(int))))) or "none"
-    notes = [f"Measured on {dataset}: {len(images)} test images ({strata}), preset {evidence.preset}."]
-    notes += _other_dataset(table, dataset)
+    notes = [TRIAL_NOTE] if evidence.trial else []
+    notes.append(f"Measured on {display_name(dataset)}: {len(images)} test images{strata}, preset {evidence.preset}.")
+    if table == "table2" and not strata:
+        notes.append("Which images are indoor and which outdoor is not known, so those columns are empty.")
+    notes += _printed_dataset(table, dataset, evidence.trial)
     notes.append(
         f"One value per image, mean over images, then over seeds ({seeds}); ± is the sample s.d. over "
         "seeds, shown where there are several."

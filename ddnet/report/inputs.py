@@ -34,6 +34,11 @@ def variant_infos(variants: Iterable[Mapping[str, Any]], depth_source: str) -> t
     return tuple(infos)
 
 
+def test_sets(names: Sequence[str]) -> tuple[str, str | None]:
+    """The main test set, and the second one where there is one."""
+    return names[0], names[1] if len(names) > 1 else None
+
+
 def run_refs(runs: Path, variants: Iterable[VariantInfo], seeds: Sequence[int]) -> list[RunRef]:
     """The blurred input and every variant with every seed, under `results/runs/<preset>`."""
     refs = [RunRef("blurred", None, BLURRED_LABEL, runs / "blurred")]

@@ -10,7 +10,9 @@ import hashlib
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -20,6 +22,7 @@ import numpy as np
 
 from ddnet.errors import DDNetError
 from ddnet.files import sha256
+from ddnet.images import read_image, write_image
 from ddnet.report.collect import METRICS, RunRef, VariantInfo, read_run
 
 _T = TypeVar("_T")
@@ -28,6 +31,7 @@ log = logging.getLogger(__name__)
 EXPORT_VERSION = 1  # raise it when the exported form changes, so that every run is written anew
 KEY, DIGEST, PARENT = "ddnet.key", "ddnet.digest", "mlflow.parentRunId"
 MODEL_LIMIT = 20 * 2**20
+PICTURE_LIMIT, PICTURE_SIDE = 2 * 2**20, 840  # bytes above which a restored image is stored reduced, and its pixels
 RUN_FILES = ("per_image.csv", "evaluation.json", "manifest.json", "history.csv", "model_card.md")
 _MAX_PARAM = 6000  # MLflow's own limit on a parameter's text
 _BATCH = 100
@@ -90,8 +94,8 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def mean_metrics(ref: RunRef, dataset: str, ood_dataset: str) -> dict[str, float]:
-    """Mean per metric of the main test set, and with `ood_` before the name those of the second one."""
+def mean_metrics(ref: RunRef, dataset: str, ood_dataset: str | None) -> dict[str, float]:
+    """Mean per metric of the main test set, and with `ood_` before the name those of the second one, if any."""
     images = read_run(ref.folder).images
     metrics = {}
     for prefix, name in (("", dataset), ("ood_", ood_dataset)):
@@ -133,10 +137,12 @@ def _run_item(
     size: Mapping[str, Any],
     settings: Mapping[str, Any],
     scenes: Sequence[tuple[str, str]],
-    datasets: tuple[str, str],
+    datasets: tuple[str, str | None],
+    marks: Mapping[str, str],
 ) -> _Item:
     result = read_run(ref.folder)
-    tags = {"kind": "baseline" if ref.seed is None else "run", "variant": ref.variant, "label": ref.label}
+    kind = "baseline" if ref.seed is None else "run"
+    tags = {"kind": kind, "variant": ref.variant, "label": ref.label, **marks}
     params: dict[str, str] = {"variant": ref.variant}
     if ref.seed is not None:
         params |= flatten(settings) | {"seed": str(ref.seed)}
@@ -164,14 +170,33 @@ def _run_item(
     return _Item(f"run:{ref.name}", ref.name, params, tags, metrics, curves, _run_files(ref, scenes), end, length)
 
 
-def _study_item(study: str, preset: str, tables: Sequence[Path], figures: Sequence[Path]) -> _Item:
+def _study_item(
+    study: str, preset: str, tables: Sequence[Path], figures: Sequence[Path], marks: Mapping[str, str]
+) -> _Item:
     files = [(Path(path), "tables") for path in tables] + [(Path(path), "figures") for path in figures]
     for path, _ in files:
         if not path.is_file():
             raise DDNetError(f"{path}: no such file; make the tables and figures of study {study} before the export")
     end = max((int(1000 * path.stat().st_mtime) for path, _ in files), default=0)
-    tags = {"kind": "study", "study": study, "preset": preset}
+    tags = {"kind": "study", "study": study, "preset": preset, **marks}
     return _Item(f"study:{study}", f"study-{study}", {}, tags, {}, [], files, end, 0)
+
+
+@contextmanager
+def _small(path: Path) -> Iterator[Path]:
+    """The file itself, or for a photograph of many megabytes a smaller one of its name, in 8 bits, for the moment."""
+    if path.suffix != ".png" or path.parent.parent.name != "restored" or path.stat().st_size <= PICTURE_LIMIT:
+        yield path
+        return
+    import cv2
+
+    picture = read_image(path)
+    scale = min(1.0, PICTURE_SIDE / max(picture.shape[:2]))
+    size = (max(1, round(scale * picture.shape[1])), max(1, round(scale * picture.shape[0])))
+    with tempfile.TemporaryDirectory() as folder:
+        reduced = Path(folder, path.name)
+        write_image(reduced, np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA)), bits=8)
+        yield reduced
 
 
 class _Store:
@@ -226,7 +251,8 @@ class _Store:
             for metrics in _batches(points, 10 * _BATCH):
                 self.client.log_batch(run_id, metrics=metrics)
             for path, folder in item.files:
-                self.client.log_artifact(run_id, str(path), folder or None)
+                with _small(path) as stored:
+                    self.client.log_artifact(run_id, str(stored), folder or None)
             # The digest goes in last: a run without it is never taken for a finished one.
             self.client.log_batch(run_id, tags=[RunTag(*pair) for pair in tags.items()])
         except BaseException:
@@ -266,10 +292,11 @@ def export(
     settings: Mapping[str, Any],
     *,
     dataset: str,
-    ood_dataset: str,
+    ood_dataset: str | None = None,
     variants: Sequence[VariantInfo] = (),
     complexity: Mapping[str, Mapping[str, Any]] | None = None,
     scenes: Sequence[tuple[str, str]] = (),
+    trial: bool = False,
 ) -> Exported:
     """Mirror finished runs into the experiment `ddnet-bench/<preset>` of an SQLite store.
 
@@ -282,24 +309,26 @@ def export(
         tables, figures: study -> files. A key that is no study of any variant makes a parent without
             children.
         settings: the resolved configuration, flattened into the parameters of every trained run.
-        dataset, ood_dataset: test sets of the metrics `psnr`, ... and `ood_psnr`, ...
+        dataset, ood_dataset: test sets of the metrics `psnr`, ... and `ood_psnr`, ...; the second may be absent.
         variants: who belongs to which study; the first study of a variant is its parent.
         complexity: method -> {"params_m", "macs_g"}.
-        scenes: (dataset, scene) pairs whose restored images are copied.
+        scenes: (dataset, scene) pairs whose restored images are copied, photographs reduced.
+        trial: whether only a few scenes were used; every run is then tagged `trial`.
 
     Raises:
         DDNetError: a run folder is broken, a table or figure is missing, or the store belongs to another
             folder.
     """
     known = {variant.name: variant for variant in variants}
+    marks = {"trial": "true"} if trial else {}
     home = {ref.name: known[ref.variant].studies[:1] for ref in runs if ref.variant in known}
     studies = [
-        _study_item(name, preset, tables.get(name, ()), figures.get(name, ()))
+        _study_item(name, preset, tables.get(name, ()), figures.get(name, ()), marks)
         for name in _study_names(tables, figures, [study for names in home.values() for study in names])
     ]
-    sizes = complexity or {}
+    sizes, datasets = complexity or {}, (dataset, ood_dataset)
     items = [
-        _run_item(ref, known.get(ref.variant), sizes.get(ref.variant, {}), settings, scenes, (dataset, ood_dataset))
+        _run_item(ref, known.get(ref.variant), sizes.get(ref.variant, {}), settings, scenes, datasets, marks)
         for ref in runs
     ]
     report = Exported()

@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 from ddnet.errors import DDNetError
 from ddnet.images import read_depth16, read_image
 from ddnet.report.collect import RunRef
-from ddnet.report.style import PALETTE, house_style, new_figure, save, wrapped
+from ddnet.report.style import PALETTE, PICTURE_BYTES, house_style, new_figure, save, wrapped
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
 GATE_SCALES = ("z_full", "z_half", "z_quarter", "z_eighth")
+WIDTH, GATE_WIDTH = 1.25, 1.45  # inches of one picture
+SHOWN_PIXELS = 420  # a picture is never shown wider than 203 dots; twice as many leave the last step to Matplotlib
+CROP_PIXELS = 168  # a crop of at most this side is never shown smaller than it is
 FloatArray = NDArray[np.float32]
 
 
@@ -36,8 +39,9 @@ class PanelScene:
 
     @property
     def caption(self) -> str:
-        """What stands beside its row."""
-        return f"{self.scene}\n{self.location}" if self.location else self.scene
+        """What stands beside its row; a long name (a user's file) keeps its two ends."""
+        name = self.scene if len(self.scene) <= 18 else f"{self.scene[:8]}…{self.scene[-9:]}"
+        return f"{name}\n{self.location}" if self.location else name
 
 
 def most_blurred(image: FloatArray, target: FloatArray, size: int) -> tuple[int, int]:
@@ -70,12 +74,36 @@ def psnr_of(image: FloatArray, target: FloatArray) -> float:
     return float("inf") if error == 0 else -10 * float(np.log10(error))
 
 
-def _show(axes: Axes, image: FloatArray, corner: str = "", **options: Any) -> Any:
+def reduced(picture: FloatArray, width: int = SHOWN_PIXELS) -> FloatArray:
+    """A picture (H, W) or (H, W, 3), made smaller by area means where it is at least twice as wide as `width`."""
+    factor = picture.shape[1] // width
+    if factor < 2:
+        return picture
+    import cv2
+
+    size = (round(picture.shape[1] / factor), max(1, round(picture.shape[0] / factor)))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
+
+
+def depth_scale(scenes: Sequence[PanelScene]) -> tuple[float, str]:
+    """The depth that is shown brightest, the same for all scenes, and the column's heading.
+
+    Published Monodepth2 weights give photographs a fraction of [0, 1]: on the full scale all would be black.
+    """
+    maps = [scene.depth for scene in scenes if scene.depth is not None]
+    greatest = max((float(read_depth16(path).max()) for path in maps), default=1.0)
+    return (1.0, "Depth") if greatest > 0.5 or greatest <= 0.005 else (greatest, f"Depth 0 to {greatest:.2f}")
+
+
+def _show(axes: Axes, image: FloatArray, corner: str = "", size: Sequence[int] = (), **options: Any) -> Any:
+    """Draw a picture; `size` is the (H, W) of the one that it was reduced from, in whose pixels the axes count."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(False)
     for spine in axes.spines.values():
         spine.set_visible(False)
+    height, width = size or image.shape[:2]
+    options["extent"] = (-0.5, width - 0.5, height - 0.5, -0.5)
     shown = axes.imshow(np.clip(image, 0, 1) if image.ndim == 3 else image, interpolation="antialiased", **options)
     if corner:
         axes.text(
@@ -93,7 +121,42 @@ def _frame(axes: Axes, top: int, left: int, size: int) -> None:
 
 
 def _read_restored(ref: RunRef, scene: PanelScene) -> FloatArray:
-    return read_image(ref.folder / "restored" / scene.dataset / f"{scene.scene}.png")
+    path = ref.folder / "restored" / scene.dataset / f"{scene.scene}.png"
+    if not path.is_file():
+        raise DDNetError(f"{path}: no such file; panels show restored images, so set evaluation.save to panels or all")
+    return read_image(path)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A scene as the figure needs it, a few hundred pixels of each picture instead of all of them.
+
+    Attributes:
+        size: (H, W) of the scene.
+        crop: top, left and side of the window that is shown enlarged.
+        pictures: per column the reduced picture, the crop, and the words in the corner.
+    """
+
+    scene: PanelScene
+    size: tuple[int, int]
+    crop: tuple[int, int, int]
+    pictures: list[tuple[FloatArray, FloatArray, str]]
+
+
+def _read_row(scene: PanelScene, runs: Sequence[RunRef], images: pd.DataFrame) -> _Row:
+    image, target = read_image(scene.image), read_image(scene.target)
+    side = max(8, min(min(image.shape[:2]) // 4, CROP_PIXELS))
+    top, left = most_blurred(image, target, side)
+
+    def cut(picture: FloatArray, corner: str = "") -> tuple[FloatArray, FloatArray, str]:
+        return reduced(picture), picture[top : top + side, left : left + side].copy(), corner
+
+    pictures = [cut(image, f"{psnr_of(image, target):.2f} dB")]
+    pictures += [cut(_read_restored(ref, scene), f"{_psnr(images, ref, scene):.2f} dB") for ref in runs]
+    pictures.append(cut(target))
+    if scene.depth is not None:
+        pictures.append(cut(read_depth16(scene.depth)))
+    return _Row(scene, (image.shape[0], image.shape[1]), (top, left, side), pictures)
 
 
 def draw_panels(
@@ -102,50 +165,42 @@ def draw_panels(
     """Per scene two rows, whole pictures and a crop: input, every run, target, depth; PSNR in the corner.
 
     The crop is where the input differs most from its target, so it is chosen by the data and not by its
-    outcome.
+    outcome. Whole pictures are reduced for the figure, a crop never is; scenes may differ in size.
 
     Raises:
         DDNetError: no scene, or a restored image is missing.
     """
     if not scenes:
-        raise DDNetError(f"panels of '{title}': no scene was chosen; name at least one panel scene")
+        raise DDNetError(f"panels of '{title}': no scene was chosen; set evaluation.panels to 1 or more")
+    depth_limit, depth_heading = depth_scale(scenes)
     with_depth = any(scene.depth for scene in scenes)
-    headings = ["Input", *(ref.label for ref in runs), "Target", *(["Depth"] if with_depth else [])]
+    headings = ["Input", *(ref.label for ref in runs), "Target", *([depth_heading] if with_depth else [])]
+    rows = [_read_row(scene, runs, images) for scene in scenes]
     with house_style():
-        loaded = [(read_image(scene.image), read_image(scene.target)) for scene in scenes]
-        aspects = [image.shape[0] / image.shape[1] for image, _ in loaded]
-        width = 1.25
-        heights = [height for aspect in aspects for height in (width * aspect, width)]
-        figure = new_figure(width * len(headings) + 0.5, sum(heights) + 0.06 * len(heights) + 0.6)
+        heights = [height for row in rows for height in (WIDTH * row.size[0] / row.size[1], WIDTH)]
+        figure = new_figure(WIDTH * len(headings) + 0.5, sum(heights) + 0.06 * len(heights) + 0.6)
         figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0.01, hspace=0.01)  # type: ignore[union-attr, call-arg]
         grid = figure.subplots(len(heights), len(headings), squeeze=False, height_ratios=heights)
-        for position, (scene, (image, target)) in enumerate(zip(scenes, loaded, strict=True)):
-            size = max(8, min(image.shape[:2]) // 4)
-            top, left = most_blurred(image, target, size)
-            pictures: list[tuple[FloatArray, str]] = [(image, f"{psnr_of(image, target):.2f} dB")]
-            pictures += [(_read_restored(ref, scene), f"{_psnr(images, ref, scene):.2f} dB") for ref in runs]
-            pictures.append((target, ""))
-            if scene.depth is not None:
-                pictures.append((read_depth16(scene.depth), ""))
+        for position, row in enumerate(rows):
             for column in range(len(headings)):
                 whole, crop = grid[2 * position, column], grid[2 * position + 1, column]
-                if column >= len(pictures):
+                if column >= len(row.pictures):
                     whole.set_axis_off()
                     crop.set_axis_off()
                     continue
-                picture, corner = pictures[column]
-                options: dict[str, Any] = {"cmap": "magma", "vmin": 0, "vmax": 1} if picture.ndim == 2 else {}
-                _show(whole, picture, corner, **options)
-                _frame(whole, top, left, size)
-                _show(crop, picture[top : top + size, left : left + size], **options)
-            grid[2 * position, 0].set_ylabel(scene.caption, fontsize=8)
+                picture, window, corner = row.pictures[column]
+                options: dict[str, Any] = {"cmap": "magma", "vmin": 0, "vmax": depth_limit} if picture.ndim == 2 else {}
+                _show(whole, picture, corner, row.size, **options)
+                _frame(whole, *row.crop)
+                _show(crop, window, **options)
+            grid[2 * position, 0].set_ylabel(row.scene.caption, fontsize=8, parse_math=False)
             grid[2 * position + 1, 0].set_ylabel("crop", fontsize=8)
         for axes, heading in zip(grid[0], wrapped(headings, 15), strict=True):
             axes.set_title(heading, fontsize=8.5, fontweight="normal")
         seeds = ", ".join(sorted({str(ref.seed) for ref in runs if ref.seed is not None})) or "none"
         heading = f"{title}: test scenes, and the crop with most blur (seed {seeds})"
         figure.suptitle(heading, x=0.01, ha="left", fontweight="bold", fontsize=10)
-        return save(figure, path)
+        return save(figure, path, PICTURE_BYTES)
 
 
 def _gates(runs: Sequence[RunRef], reference: str, scenes: Sequence[PanelScene]) -> tuple[RunRef, list[PanelScene]]:
@@ -172,33 +227,36 @@ def draw_gates(
         DDNetError: no run has gate maps for any of the scenes.
     """
     ref, shown = _gates(runs, reference, scenes)
+    depth_limit, depth_heading = depth_scale(shown)
     with house_style():
-        stored = []
+        inputs, sizes, stored = [], [], []
         for scene in shown:
+            image = read_image(scene.image)
+            inputs.append(reduced(image))
+            sizes.append((image.shape[0], image.shape[1]))
             with np.load(ref.folder / "gates" / scene.dataset / f"{scene.scene}.npz") as arrays:
-                stored.append([arrays[name] for name in GATE_SCALES])
+                stored.append([reduced(arrays[name]) for name in GATE_SCALES])
         values = np.concatenate([gate.ravel() for gates in stored for gate in gates])
         low, high = (float(value) for value in np.quantile(values, [0.005, 0.995]))
-        inputs = [read_image(scene.image) for scene in shown]
-        heights = [1.45 * image.shape[0] / image.shape[1] for image in inputs]
-        figure = new_figure(1.45 * 6 + 1.3, 0.98 * sum(heights) + 0.5)
+        heights = [GATE_WIDTH * height / width for height, width in sizes]
+        figure = new_figure(GATE_WIDTH * 6 + 1.3, 0.98 * sum(heights) + 0.5)
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)  # type: ignore[union-attr, call-arg]
         grid = figure.subplots(len(shown), 6, squeeze=False, height_ratios=heights)
         gate_image: Any = None
         for row, scene, image, gates in zip(grid, shown, inputs, stored, strict=True):
             _show(row[0], image)
-            row[0].set_ylabel(scene.caption, fontsize=8)
+            row[0].set_ylabel(scene.caption, fontsize=8, parse_math=False)
             if scene.depth is None:
                 row[1].set_axis_off()
             else:
-                _show(row[1], read_depth16(scene.depth), cmap="magma", vmin=0, vmax=1)
+                _show(row[1], reduced(read_depth16(scene.depth)), cmap="magma", vmin=0, vmax=depth_limit)
             for axes, gate in zip(row[2:], gates, strict=True):
                 gate_image = _show(axes, gate, cmap="viridis", vmin=low, vmax=high)
-        headings = ("Input", "Depth", "z, full size", "z, 1/2", "z, 1/4", "z, 1/8")
+        headings = ("Input", depth_heading, "z, full size", "z, 1/2", "z, 1/4", "z, 1/8")
         for axes, heading in zip(grid[0], headings, strict=True):
             axes.set_title(heading, fontsize=8.5, fontweight="normal")
         bar = figure.colorbar(gate_image, ax=grid[:, 2:], shrink=0.9, aspect=18, pad=0.015, extend="both")
         bar.set_label("update gate z (channel mean)", fontsize=8)
         heading = f"{title}: update gates of {ref.label} ({ref.name})"
         figure.suptitle(heading, x=0.01, ha="left", fontweight="bold", fontsize=10)
-        return save(figure, path)
+        return save(figure, path, PICTURE_BYTES)

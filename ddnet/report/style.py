@@ -1,4 +1,4 @@
-"""One look for all figures: a colour-blind safe palette, readable sizes, files below a megabyte."""
+"""One look for all figures: a colour-blind safe palette, readable sizes, files of a megabyte, five with pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 DASHES = ("-", "--", ":", "-.")
 GREY = "#6b6b6b"
 DPI, SMALLER_DPI = 140, (125, 110)
-MAX_BYTES = 1_000_000
+MAX_BYTES, PICTURE_BYTES = 1_000_000, 5_000_000  # photographs in 256 colours would show edges that are not there
 _RC: Any = {
     "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold",
     "axes.labelsize": 9, "xtick.labelsize": 8.5, "ytick.labelsize": 8.5, "legend.fontsize": 8.5,
@@ -61,13 +61,13 @@ def wrapped(labels: Sequence[str], width: int = 12) -> list[str]:
     return [textwrap.fill(label, width, break_long_words=False) for label in labels]
 
 
-def save(figure: Figure, path: str | Path) -> Path:
-    """Write a PNG atomically; one that exceeds `MAX_BYTES` gets fewer dots per inch, then 256 colours."""
+def save(figure: Figure, path: str | Path, limit: int = MAX_BYTES) -> Path:
+    """Write a PNG atomically; one that exceeds `limit` bytes gets fewer dots per inch, then 256 colours."""
     path = Path(path)
     with atomic_path(path) as temporary:
         for dpi in (DPI, *SMALLER_DPI):
             figure.savefig(temporary, format="png", dpi=dpi, metadata={"Software": None})
-            if temporary.stat().st_size <= MAX_BYTES:
+            if temporary.stat().st_size <= limit:
                 return path
         _reduce_colours(temporary)
     return path
@@ -78,5 +78,7 @@ def _reduce_colours(path: Path) -> None:
 
     with Image.open(path) as image:
         resolution = image.info.get("dpi", (DPI, DPI))
-        reduced = image.convert("RGB").quantize(256, dither=Image.Dither.FLOYDSTEINBERG)
+        colours = image.convert("RGB")
+        palette = colours.quantize(256)  # Pillow dithers towards a given palette only
+        reduced = colours.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
     reduced.save(path, format="PNG", optimize=True, dpi=resolution)

@@ -15,6 +15,7 @@ from ddnet.report.evidence import METRIC_NAMES, Evidence
 from ddnet.report.footnotes import SQUEEZE, footnotes, provenance_line, unavailable_note
 from ddnet.report.rows import RowSpec
 from ddnet.report.statistics import Difference, paired_difference
+from ddnet.report.wording import NO_TRUE_DEPTH, display_name, is_rendered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,7 +161,7 @@ def _delta_cells(name: str, difference: Difference) -> dict[str, float]:
 
 def _missing_notes(evidence: Evidence, row: RowSpec, dataset: str, metrics: Sequence[str], cells: Any) -> list[str]:
     if evidence.values(row.method, "psnr", dataset).empty:
-        return [row.reason or f"not measured: no run of {row.method} on {dataset} among the inputs"]
+        return [row.reason or f"not measured: no run of {row.method} on {display_name(dataset)} among the inputs"]
     notes = [unavailable_note(evidence, metric) for metric in metrics if np.isnan(cells[metric])]
     if row.variant and np.isnan(cells["params_m"]):
         notes.append(f"size not counted: no complexity file of {row.variant} among the inputs")
@@ -235,13 +236,19 @@ def _frame(rows: Sequence[dict[str, Any]], sections: Sequence[tuple[str, Sequenc
 
 
 def table1(evidence: Evidence, rows: Sequence[RowSpec] | None = None) -> Table:
-    """Table 1: generalisation to the second test set."""
+    """Table 1: generalisation to the second test set.
+
+    Raises:
+        DDNetError: there is no second test set.
+    """
+    if evidence.ood_dataset is None:
+        raise DDNetError(f"table1: preset {evidence.preset} has no second test set; name one (data.second)")
     rows = standard.TABLE1 if rows is None else rows
     metrics, both = ("psnr", "ssim"), ("psnr", "ssim", "params_m", "macs_g")
     sections = (("", (_METHOD, *_compare(both, both))),)
     dataset = evidence.ood_dataset
     frame = _frame([_row(evidence, row, "table1", dataset, metrics) for row in rows], sections)
-    title = f"Table 1. Generalisation ({dataset})"
+    title = f"Table 1. Generalisation ({display_name(dataset)})"
     caption = "Models trained on the main training set, tested on the second test set without any adaptation."
     return Table("table1", title, caption, frame, sections, footnotes(evidence, "table1", dataset))
 
@@ -259,7 +266,8 @@ def table2(evidence: Evidence, rows: Sequence[RowSpec] | None = None) -> Table:
     dataset = evidence.dataset
     cells = [_row(evidence, row, "table2", dataset, metrics, ("params_m",), LOCATIONS) for row in rows]
     notes = footnotes(evidence, "table2", dataset)
-    title, caption = f"Table 2. Single-image defocus deblurring ({dataset})", "Comparison with other methods."
+    title = f"Table 2. Single-image defocus deblurring ({display_name(dataset)})"
+    caption = "Comparison with other methods."
     return Table("table2", title, caption, _frame(cells, sections), sections, (*notes, SQUEEZE))
 
 
@@ -279,7 +287,7 @@ def table3(evidence: Evidence, rows: Sequence[RowSpec] | None = None) -> Table:
     cells = [_row(evidence, row, "table3", dataset, metrics, deltas={"delta_psnr": base}) for row in rows]
     _print_delta(evidence, "table3", "base", cells)
     sections = (("", columns),)
-    title, caption = f"Table 3. Effects of each module ({dataset})", "Ablation of the network's modules."
+    title, caption = f"Table 3. Effects of each module ({display_name(dataset)})", "Ablation of the network's modules."
     notes = footnotes(evidence, "table3", dataset, "the base row")
     return Table("table3", title, caption, _frame(cells, sections), sections, notes)
 
@@ -294,15 +302,13 @@ def table4(evidence: Evidence, rows: Sequence[RowSpec] | None = None) -> Table:
     _print_delta(evidence, "table4", "gru", cells)
     sections = (("", columns),)
     notes = footnotes(evidence, "table4", dataset, "the GRU fusion row")
-    title, caption = (
-        f"Table 4. Fusion methods ({dataset})",
-        "Comparison of ways to fuse depth with image features.",
-    )
+    title = f"Table 4. Fusion methods ({display_name(dataset)})"
+    caption = "Comparison of ways to fuse depth with image features."
     return Table("table4", title, caption, _frame(cells, sections), sections, (*notes, SQUEEZE))
 
 
 def table_s1(evidence: Evidence, rows: Sequence[RowSpec] | None = None) -> Table:
-    """Table S1: does the depth help, or do its parameters? Controls against true and no depth."""
+    """Table S1: does the depth help, or do its parameters? Controls against no depth, and true depth where known."""
     rows = standard.depth_rows(evidence.variants) if rows is None else rows
     metrics, dataset = ("psnr", "ssim", "mae"), evidence.dataset
     true = {row.marks["fusion"]: row.method for row in rows if row.marks.get("depth") in standard.TRUE_DEPTH}
@@ -313,16 +319,20 @@ def table_s1(evidence: Evidence, rows: Sequence[RowSpec] | None = None) -> Table
         *(_measured(metric) for metric in (*metrics, "params_m", "macs_g")),
         _SEEDS,
         *_delta("delta_none", "Δ to no depth"),
-        *_delta("delta_true", "Δ to true depth"),
+        *(_delta("delta_true", "Δ to true depth") if true else ()),
     )
     sections = (("", columns),)
     cells = []
     for row in rows:
         deltas = {"delta_none": "unet_rcab", "delta_true": true.get(row.marks["fusion"])}
         cells.append(_row(evidence, row, "tableS1", dataset, metrics, deltas=deltas))
-    title = f"Table S1. Depth controls ({dataset})"
-    caption = "The same network with true, estimated and deliberately wrong depth; not in the paper."
-    notes = footnotes(evidence, "tableS1", dataset, "unet_rcab and to the same fusion with true depth")
+    title = f"Table S1. Depth controls ({display_name(dataset)})"
+    kinds = "true, estimated" if true else "estimated"
+    caption = f"The same network with {kinds} and deliberately wrong depth; not in the paper."
+    reference = "unet_rcab and to the same fusion with true depth" if true else "unet_rcab"
+    notes = footnotes(evidence, "tableS1", dataset, reference)
+    if not true and not is_rendered(dataset):
+        notes = (*notes, NO_TRUE_DEPTH)
     return Table("tableS1_depth", title, caption, _frame(cells, sections), sections, notes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ddnet.report.panels import PanelScene
 
 PAPER = Path(__file__).parents[2] / "results" / "paper"
 SCENES = [(f"s{number:02d}", "indoor" if number % 2 == 0 else "outdoor") for number in range(6)]
+SECOND = ("embedded_ood", "realdof", "photos_second")
 LEVELS = {  # mean PSNR of a variant, before the seed's and the image's own offsets
     "blurred": 24.0, "unet": 25.0, "unet_rcab": 25.3, "ddnet_1b": 26.0, "ddnet_2b": 26.1, "ddnet_3b": 26.15,
     "fusion_input": 25.7, "fusion_conv": 25.8, "fusion_film": 25.9, "depth_true": 26.4,
@@ -40,6 +42,8 @@ VARIANTS = (
     VariantInfo("depth_true", "GRU, true depth", ("depth",), fusion="gru", depth_source="rendered"),
     VariantInfo("depth_shuffled", "GRU, shuffled depth", ("depth",), fusion="gru", depth_source="shuffled"),
 )  # fmt: skip
+PHOTOGRAPHS = tuple(variant for variant in VARIANTS if variant.depth_source != "rendered")
+LOCATED = ("embedded", "embedded_ood", "dpdd")  # datasets that tell indoor from outdoor
 INFO = {variant.name: variant for variant in VARIANTS}
 MANIFEST = {
     "commit": "abc1234", "dirty": True, "config_hash": "0123abcd", "device": "cpu, 2 threads",
@@ -61,20 +65,20 @@ class World:
 def psnr(variant: str, seed: int, position: int, dataset: str) -> float:
     """The number that stands in the fixture; nothing random, so that tests can recompute it."""
     wobble = 0.05 * ((7 * position + 3 * len(variant) + 5 * seed) % 5 - 2)
-    return LEVELS[variant] + 0.5 * position + 0.04 * seed + wobble - (1.0 if dataset == "embedded_ood" else 0.0)
+    return LEVELS[variant] + 0.5 * position + 0.04 * seed + wobble - (1.0 if dataset in SECOND else 0.0)
 
 
-def per_image(variant: str, seed: int | None) -> pd.DataFrame:
-    """The per-image CSV of one run, with SqueezeNet's LPIPS unavailable."""
+def per_image(variant: str, seed: int | None, datasets: Sequence[str] = ("embedded", "embedded_ood")) -> pd.DataFrame:
+    """The per-image CSV of one run, with SqueezeNet's LPIPS unavailable; `datasets` has one name or two."""
     rows = []
-    for dataset, scenes in (("embedded", SCENES), ("embedded_ood", SCENES[:4])):
+    for dataset, scenes in zip(datasets, (SCENES, SCENES[:4]), strict=False):
         for position, (scene, location) in enumerate(scenes):
             value = psnr(variant, seed or 0, position, dataset)
             rows.append(
                 {
                     "dataset": dataset,
                     "scene": scene,
-                    "location": location,
+                    "location": location if dataset in LOCATED else "",
                     "psnr": value,
                     "psnr_8bit": value - 0.01,
                     "ssim": 0.7 + 0.01 * (value - 24),
@@ -87,12 +91,14 @@ def per_image(variant: str, seed: int | None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def write_run(root: Path, variant: str, seed: int | None) -> RunRef:
+def write_run(
+    root: Path, variant: str, seed: int | None, datasets: Sequence[str] = ("embedded", "embedded_ood")
+) -> RunRef:
     """Write one run folder without pictures."""
     label = INFO[variant].label if variant in INFO else "Blurred input"
     ref = RunRef(variant, seed, label, root / "runs" / (variant if seed is None else f"{variant}-seed{seed}"))
     ref.folder.mkdir(parents=True, exist_ok=True)
-    per_image(variant, seed).to_csv(ref.folder / "per_image.csv", index=False)
+    per_image(variant, seed, datasets).to_csv(ref.folder / "per_image.csv", index=False)
     evaluation = {
         "unavailable": {"lpips_squeeze": "weights unavailable: no network"},
         "depth_source": "monodepth2",
@@ -164,9 +170,14 @@ def write_pictures(root: Path, runs: list[RunRef], height: int = 64, width: int 
     return scenes
 
 
-def make_world(root: Path, seeds: tuple[int, ...] = (0, 1), pictures: bool = False) -> World:
+def make_world(
+    root: Path,
+    seeds: tuple[int, ...] = (0, 1),
+    pictures: bool = False,
+    datasets: Sequence[str] = ("embedded", "embedded_ood"),
+) -> World:
     """Write a whole results folder for all variants and the blurred input."""
-    runs = [write_run(root, "blurred", None)]
-    runs += [write_run(root, variant.name, seed) for variant in VARIANTS for seed in seeds]
+    runs = [write_run(root, "blurred", None, datasets)]
+    runs += [write_run(root, variant.name, seed, datasets) for variant in VARIANTS for seed in seeds]
     scenes = write_pictures(root, runs) if pictures else []
     return World(root, runs, write_complexity(root), scenes)

@@ -71,6 +71,24 @@ def test_non_finite_psnr_is_named(tmp_path: Path, value: float) -> None:
         collect([ref])
 
 
+def test_a_picture_that_equals_its_target_is_named(tmp_path: Path) -> None:
+    ref = write_run(tmp_path, "blurred", None)
+    frame = per_image("blurred", None)
+    frame.loc[1, "psnr"] = np.inf
+    rewrite(ref.folder, frame)
+    with pytest.raises(DDNetError, match=r"embedded/s01 is inf.*image and target are the same picture"):
+        collect([ref])
+
+
+def test_a_photograph_may_be_called_like_a_missing_value(tmp_path: Path) -> None:
+    ref = write_run(tmp_path, "ddnet_1b", 0, ["photos"])
+    names = ["NA", "None", "nan", "null", "0012", "1e5"]
+    rewrite(ref.folder, per_image("ddnet_1b", 0, ["photos"]).assign(scene=names))
+    images = read_run(ref.folder).images
+    assert images["scene"].to_list() == names and set(images["location"]) == {""}
+    assert images["lpips_squeeze"].isna().all() and images["psnr"].notna().all()
+
+
 def test_missing_scene_is_named_with_the_run_that_lacks_it(tmp_path: Path) -> None:
     refs = [write_run(tmp_path, "blurred", None), write_run(tmp_path, "ddnet_1b", 0)]
     rewrite(refs[1].folder, per_image("ddnet_1b", 0).drop(index=4))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,21 @@ import pytest
 from report_runs import INFO, VARIANTS, World, make_world
 
 from ddnet.errors import DDNetError
-from ddnet.images import read_image
-from ddnet.report.collect import collect, read_json
+from ddnet.images import read_image, write_depth16, write_image
+from ddnet.report.collect import RunRef, collect, read_json
 from ddnet.report.figures import KINDS, Study, draw_study, label_box, mean_curve, place_labels, seed_means
-from ddnet.report.panels import most_blurred, psnr_of
-from ddnet.report.style import MAX_BYTES, house_style, new_figure, save
+from ddnet.report.panels import (
+    CROP_PIXELS,
+    SHOWN_PIXELS,
+    PanelScene,
+    _read_row,
+    depth_scale,
+    draw_panels,
+    most_blurred,
+    psnr_of,
+    reduced,
+)
+from ddnet.report.style import MAX_BYTES, PICTURE_BYTES, _reduce_colours, house_style, new_figure, save
 
 FUSION = Study("fusion", tuple(v for v in VARIANTS if "fusion" in v.studies), "ddnet_1b")
 
@@ -117,3 +128,102 @@ def test_a_picture_that_would_be_too_large_is_reduced(tmp_path: Path) -> None:
         figure.add_axes((0.0, 0.0, 1.0, 1.0)).imshow(noise, interpolation="nearest")
         path = save(figure, tmp_path / "noise.png")
     assert 100_000 < path.stat().st_size < MAX_BYTES  # noise is the worst case: nothing compresses it
+
+
+def photographs(root: Path, sizes: Sequence[tuple[int, int]]) -> tuple[list[PanelScene], list[RunRef]]:
+    """Scenes of these sizes, blurred on their right, and two runs that restored them."""
+    runs = [RunRef(name, 0, name, root / f"{name}-seed0") for name in ("unet", "ddnet_1b")]
+    scenes = []
+    for number, (height, width) in enumerate(sizes):
+        generator = np.random.default_rng(number)
+        target = np.kron(generator.random((height // 8, width // 8, 3), dtype=np.float32), np.ones((8, 8, 1)))
+        image = target.copy()
+        image[:, width // 2 :] = 0.5
+        scene = f"1P0A{number:04d}"
+        folder = root / "scenes" / scene
+        write_image(folder / "image.png", image.astype(np.float32), bits=8)
+        write_image(folder / "target.png", target.astype(np.float32), bits=8)
+        write_depth16(folder / "depth.png", np.tile(np.linspace(0.02, 0.3, width, dtype=np.float32), (height, 1)))
+        for ref in runs:
+            write_image(ref.folder / "restored" / "dpdd" / f"{scene}.png", (image + target).astype(np.float32) / 2, 8)
+        files = (folder / "image.png", folder / "target.png", folder / "depth.png")
+        scenes.append(PanelScene("dpdd", scene, "", *files))
+    return scenes, runs
+
+
+def test_photographs_of_different_sizes_are_reduced_and_their_crops_are_not(
+    tmp_path: Path, images: pd.DataFrame
+) -> None:
+    scenes, runs = photographs(tmp_path, [(1120, 1680), (1680, 1120)])
+    for scene in scenes:
+        row = _read_row(scene, runs, images)
+        top, left, side = row.crop
+        assert side == CROP_PIXELS and left + side > row.size[1] // 2
+        assert max(whole.shape[1] for whole, _, _ in row.pictures) < 2 * SHOWN_PIXELS
+        target = read_image(scene.target)
+        assert np.array_equal(row.pictures[-2][1], target[top : top + side, left : left + side])
+        assert abs(row.pictures[-2][0].mean() - target.mean()) < 1e-3
+    path = draw_panels("Photographs", runs, scenes, images, tmp_path / "panels.png")
+    assert path.stat().st_size < PICTURE_BYTES and read_image(path).shape[0] > 600
+
+
+def test_a_restored_image_that_was_not_saved_is_said(tmp_path: Path, images: pd.DataFrame) -> None:
+    scenes, runs = photographs(tmp_path, [(64, 96), (96, 64)])
+    (runs[0].folder / "restored" / "dpdd" / "1P0A0001.png").unlink()
+    with pytest.raises(DDNetError, match=r"1P0A0001\.png: no such file.*evaluation\.save to panels or all"):
+        draw_panels("Photographs", runs, scenes, images, tmp_path / "panels.png")
+
+
+def test_small_pictures_are_not_reduced_and_large_ones_keep_their_mean() -> None:
+    small = np.random.default_rng(0).random((10, 2 * SHOWN_PIXELS - 1, 3), dtype=np.float32)
+    assert reduced(small) is small
+    large = np.random.default_rng(0).random((30, 3 * SHOWN_PIXELS, 3), dtype=np.float32)
+    assert reduced(large).shape == (10, SHOWN_PIXELS, 3)
+    assert reduced(large)[0, 0] == pytest.approx(large[:3, :3].mean(axis=(0, 1)), abs=1e-6)
+    assert reduced(large[..., 0]).shape == (10, SHOWN_PIXELS)
+
+
+def test_a_narrow_range_of_depth_is_stretched_and_the_heading_says_so(tmp_path: Path) -> None:
+    for name, greatest in (("narrow", 0.3), ("wide", 0.9), ("empty", 0.0)):
+        write_depth16(tmp_path / f"{name}.png", np.full((4, 4), greatest, dtype=np.float32))
+    scene = {
+        name: PanelScene("d", name, "", Path(), Path(), tmp_path / f"{name}.png")
+        for name in ("narrow", "wide", "empty")
+    }
+    assert depth_scale([scene["narrow"], scene["empty"]]) == (pytest.approx(0.3, abs=1e-4), "Depth 0 to 0.30")
+    assert depth_scale([scene["narrow"], scene["wide"]]) == (1.0, "Depth")
+    assert depth_scale([scene["empty"]]) == depth_scale([PanelScene("d", "s", "", Path(), Path())]) == (1.0, "Depth")
+
+
+def test_a_long_file_name_keeps_both_ends_in_the_caption() -> None:
+    def caption(name: str, location: str = "") -> str:
+        return PanelScene("photos", name, location, Path(), Path()).caption
+
+    assert caption("IMG_20240102_093015_portrait_7") == "IMG_2024…ortrait_7"
+    assert caption("1P0A0917", "indoor") == "1P0A0917\nindoor"
+
+
+def test_a_file_name_may_look_like_a_formula(tmp_path: Path, images: pd.DataFrame) -> None:
+    scenes, runs = photographs(tmp_path, [(64, 96)])
+    strange = "a$_$^b"
+    scene = PanelScene("dpdd", strange, "", scenes[0].image, scenes[0].target)
+    (runs[0].folder / "restored" / "dpdd" / "1P0A0000.png").rename(
+        runs[0].folder / "restored" / "dpdd" / f"{strange}.png"
+    )
+    assert draw_panels("Photographs", runs[:1], [scene], images, tmp_path / "panels.png").is_file()
+
+
+def test_256_colours_are_dithered(tmp_path: Path) -> None:
+    y, x = np.mgrid[:256, :256].astype(np.float32) / 255
+    write_image(tmp_path / "ramp.png", np.stack([x, y, 1 - x * y], axis=-1), bits=8)
+    before = read_image(tmp_path / "ramp.png")
+    _reduce_colours(tmp_path / "ramp.png")
+    after = read_image(tmp_path / "ramp.png")
+    assert len(np.unique((255 * after).reshape(-1, 3), axis=0)) <= 256
+    blocks = (after - before).reshape(32, 8, 32, 8, 3).mean(axis=(1, 3))
+    assert np.abs(blocks).mean() < 0.006  # without dithering, the palette's steps stay in the means: 0.009
+
+
+def test_a_trial_s_figures_say_so() -> None:
+    assert Study("fusion", (), trial=True).title == "Trial, not results. Fusion methods"
+    assert Study("fusion", ()).title == "Fusion methods"

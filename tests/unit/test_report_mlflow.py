@@ -3,16 +3,19 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from report_runs import MANIFEST, VARIANTS, make_world
 
 from ddnet.errors import DDNetError
+from ddnet.images import bit_depth, read_image, read_raw_rgb, write_image
 from ddnet.report.collect import read_json
-from ddnet.report.mlflow_export import Exported, export, flatten
+from ddnet.report.mlflow_export import PICTURE_LIMIT, Exported, export, flatten
 
 VARIANTS_USED = ("unet", "ddnet_1b")
 SETTINGS = {"preset": "embedded", "training": {"steps": 600, "lr": 2e-4}, "seeds": [0, 1]}
@@ -21,8 +24,8 @@ SETTINGS = {"preset": "embedded", "training": {"steps": 600, "lr": 2e-4}, "seeds
 class Setup:
     """A results folder and its export, cut down to two variants."""
 
-    def __init__(self, root: Path) -> None:
-        world = make_world(root, pictures=True)
+    def __init__(self, root: Path, datasets: Sequence[str] = ("embedded", "embedded_ood")) -> None:
+        world = make_world(root, pictures=True, datasets=datasets)
         self.root = root
         self.db = root / "mlflow.db"
         self.runs = [ref for ref in world.runs if ref.variant in (*VARIANTS_USED, "blurred")]
@@ -187,6 +190,44 @@ def test_bad_inputs_are_refused_before_anything_is_written(setup: Setup, tmp_pat
             dataset="embedded",
             ood_dataset="embedded_ood",
         )
+
+
+OWN: dict[str, Any] = {"dataset": "photos", "ood_dataset": None, "scenes": [("photos", "s00")], "trial": True}
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Setup:
+    """A trial on one test set of a user's photographs, one restored image of which is large."""
+    done = Setup(tmp_path_factory.mktemp("own"), ["photos"])
+    done.runs = [ref for ref in done.runs if ref.name in ("blurred", "ddnet_1b-seed0")]
+    noise = np.random.default_rng(0).random((560, 1680, 3), dtype=np.float32)
+    write_image(done.runs[0].folder / "restored" / "photos" / "s00.png", noise)
+    assert len(done.export(**OWN).created) == 3
+    return done
+
+
+def test_without_a_second_test_set_there_is_no_ood_metric(own: Setup) -> None:
+    metrics = own.stored()["ddnet_1b-seed0"].data.metrics
+    assert "psnr" in metrics and not [name for name in metrics if name.startswith("ood_")]
+
+
+def test_a_trial_is_tagged_and_a_real_run_is_not(own: Setup, setup: Setup) -> None:
+    assert {run.data.tags["trial"] for run in own.stored().values()} == {"true"}
+    assert not [run for run in setup.stored().values() if "trial" in run.data.tags]
+
+
+def test_a_photograph_is_stored_reduced_and_compared_in_full(own: Setup) -> None:
+    large = own.runs[0].folder / "restored" / "photos" / "s00.png"
+    before = large.read_bytes()
+    assert len(before) > PICTURE_LIMIT
+    run = own.stored()["blurred"]
+    folder = own.root / "mlartifacts" / "embedded" / run.info.run_id / "artifacts" / "panels" / "photos"
+    assert [path.name for path in folder.iterdir()] == ["s00.png"]
+    picture = read_raw_rgb(folder / "s00.png")
+    assert picture.shape == (280, 840, 3) and bit_depth(picture) == 8
+    assert len(own.export(**OWN).unchanged) == 3 and large.read_bytes() == before
+    write_image(large, 1 - read_image(large))
+    assert own.export(**OWN).replaced == ["run:blurred"]
 
 
 def test_flatten() -> None:

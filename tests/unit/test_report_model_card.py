@@ -1,26 +1,30 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
-import pandas as pd
-from report_runs import INFO, PARAMS, make_world, per_image, write_complexity, write_run
+import pytest
+from report_runs import INFO, PARAMS, per_image, write_complexity, write_run
 
 from ddnet.report.model_card import model_card, write_model_card
+from ddnet.report.wording import TRIAL_NOTE
 
+FITTED = {"source": "monodepth2", "fit": {"steps": 400}, "training": "image"}
+PUBLISHED = {**FITTED, "fit": None}
 SETTINGS = {"training": {"steps": 600, "betas": [0.9, 0.999]}, "preset": "embedded"}
 
 
 def test_the_card_says_what_where_and_how(tmp_path: Path) -> None:
     ref = write_run(tmp_path, "ddnet_1b", 1)
     [size] = [path for path in write_complexity(tmp_path) if path.stem == "ddnet_1b"]
-    path = write_model_card(ref.folder / "model_card.md", INFO["ddnet_1b"], 1, ref.folder, size, SETTINGS)
+    path = write_model_card(ref.folder / "model_card.md", INFO["ddnet_1b"], 1, ref.folder, size, SETTINGS, depth=FITTED)
     text = path.read_text(encoding="utf-8")
     psnr = per_image("ddnet_1b", 1).groupby("dataset")["psnr"].mean()
     for part in (
         "# DDNet (1-branch), seed 1",
         f"{PARAMS['ddnet_1b']:.2f} M parameters",
         "It is not DPDD",
-        "non-commercial use",
+        "fitted on this benchmark from scratch",
         f"{psnr['embedded']:.2f}",
         f"{psnr['embedded_ood']:.2f}",
         "`lpips_squeeze` is missing: weights unavailable: no network",
@@ -30,17 +34,47 @@ def test_the_card_says_what_where_and_how(tmp_path: Path) -> None:
         'load_run("results/runs/runs/ddnet_1b-seed1/model.pt")',
     ):
         assert part in text, part
+    assert "non-commercial" not in text and TRIAL_NOTE not in text
 
 
 def test_a_network_without_depth_mentions_no_depth_licence(tmp_path: Path) -> None:
-    text = model_card(write_run(tmp_path, "unet_rcab", 0), INFO["unet_rcab"], {})
+    text = model_card(write_run(tmp_path, "unet_rcab", 0), INFO["unet_rcab"], {}, depth=PUBLISHED)
     assert "without depth" in text and "Monodepth2" not in text and "Size at" not in text
 
 
-def test_training_data_follows_the_test_sets(tmp_path: Path) -> None:
-    world = make_world(tmp_path, seeds=(0,))
-    ref = next(ref for ref in world.runs if ref.variant == "ddnet_1b")
-    images = pd.read_csv(ref.folder / "per_image.csv").replace({"embedded": "dpdd", "embedded_ood": "realdof"})
-    images.to_csv(ref.folder / "per_image.csv", index=False)
-    text = model_card(ref, INFO["ddnet_1b"], {})
-    assert "training split of DPDD" in text and "embedded benchmark" not in text
+@pytest.mark.parametrize(
+    ("datasets", "said", "unsaid"),
+    [
+        (("dpdd", "realdof"), ("training split of DPDD", "| DPDD ", "| RealDOF "), ("embedded", "not DPDD", "| dpdd ")),
+        (("photos", "photos_second"), ("split of `photos`", "not DPDD", "| photos_second "), ("embedded", "Canon")),
+        (("photos",), ("split of `photos`",), ("photos_second",)),
+    ],
+)
+def test_training_data_and_names_follow_the_test_sets(
+    tmp_path: Path, datasets: tuple[str, ...], said: tuple[str, ...], unsaid: tuple[str, ...]
+) -> None:
+    text = model_card(write_run(tmp_path, "ddnet_1b", 0, datasets), INFO["ddnet_1b"], {}, depth=PUBLISHED)
+    assert all(part in text for part in said), text
+    assert not any(part in text for part in unsaid), text
+
+
+def test_depth_licences_are_those_of_the_weights_that_were_used(tmp_path: Path) -> None:
+    ref = write_run(tmp_path, "ddnet_1b", 0, ("dpdd", "realdof"))
+
+    def card(variant: str, own: str = "", **depth: object) -> str:
+        info = dataclasses.replace(INFO[variant], depth_source=own or INFO[variant].depth_source)
+        return model_card(ref, info, {}, depth={**PUBLISHED, **depth})
+
+    published, anything = card("ddnet_1b"), card("ddnet_1b", "depth_anything", source="depth_anything")
+    assert "non-commercial" in published and "Apache" not in published and "each patch alone" not in published
+    assert "Apache-2.0" in anything and "Monodepth2" not in anything
+    assert "non-commercial" in card("depth_shuffled")  # another scene's map of the same network
+    constant = card("ddnet_1b", "constant", training="patch")
+    assert "Monodepth2" not in constant and "each patch alone" not in constant
+    assert "each patch alone" in card("ddnet_1b", training="patch")
+
+
+def test_a_trial_s_card_says_so_before_any_number(tmp_path: Path) -> None:
+    ref = write_run(tmp_path, "ddnet_1b", 0, ("dpdd", "realdof"))
+    text = model_card(ref, INFO["ddnet_1b"], {}, depth=PUBLISHED, trial=True)
+    assert 0 < text.index(TRIAL_NOTE) < text.index("## Results")

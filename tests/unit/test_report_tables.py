@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from report_runs import INFO, PAPER, PARAMS, SCENES, VARIANTS, World, make_world, psnr, write_run
+from report_runs import INFO, PAPER, PARAMS, PHOTOGRAPHS, SCENES, VARIANTS, World, make_world, psnr, write_run
 
 from ddnet.errors import DDNetError
 from ddnet.report.evidence import Evidence, gather
+from ddnet.report.formats import grids, write_table
+from ddnet.report.inputs import test_sets as split_test_sets
 from ddnet.report.rows import TABLE4, RowSpec
 from ddnet.report.tables import BUILDERS, Table, table1, table2, table3, table4, table_s1
+from ddnet.report.wording import TRIAL_NOTE
 
 
 @pytest.fixture(scope="module")
@@ -155,11 +158,82 @@ def test_footnotes_name_dataset_widths_seeds_and_provenance(evidence: Evidence) 
         assert part in text
 
 
-def test_on_the_papers_own_dataset_there_is_no_warning(world: World) -> None:
-    evidence = evidence_of(world)
-    images = evidence.images.assign(dataset=evidence.images["dataset"].replace("embedded", "dpdd"))
-    text = " ".join(table3(dataclasses.replace(evidence, images=images, dataset="dpdd")).footnotes)
-    assert "not DPDD" not in text and "dpdd: 6 test images" in text
+def photographs(root: Path, datasets: tuple[str, ...], **changes: object) -> Evidence:
+    main, second = split_test_sets(datasets)
+    return gather(
+        make_world(root, datasets=datasets).runs,
+        paper=PAPER, preset="paper", dataset=main, ood_dataset=second, variants=PHOTOGRAPHS,
+        depth_source="monodepth2", **{"draws": 200, **changes},
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+def test_on_the_papers_own_datasets_measured_and_printed_are_compared_without_a_warning(tmp_path: Path) -> None:
+    evidence = photographs(tmp_path, ("dpdd", "realdof"))
+    built = {name: build(evidence) for name, build in BUILDERS.items()}
+    assert [table.title.split("(")[-1] for table in built.values()] == ["RealDOF)", *4 * ["DPDD)"]]
+    for name, table in built.items():
+        text = " ".join(table.footnotes)
+        assert "another dataset" not in text and "not DPDD" not in text and "not RealDOF" not in text
+        assert ("the paper's on the same test set." in text) is (name != "tableS1_depth")
+    assert "Measured on RealDOF: 4 test images, preset paper." in built["table1"].footnotes
+    assert "Measured on DPDD: 6 test images (3 indoor, 3 outdoor), preset paper." in built["table2"].footnotes
+    ours = rows(built["table2"]).loc["ddnet_2b"]
+    assert ours["diff_indoor_psnr"] == pytest.approx(ours["indoor_psnr"] - 28.29)
+    generalised = rows(built["table1"]).loc["ddnet_1b"]
+    assert generalised["psnr"] == pytest.approx(mean_psnr("ddnet_1b", "realdof", range(4)))
+
+
+def test_own_photographs_have_no_strata_and_are_not_the_printed_dataset(tmp_path: Path) -> None:
+    evidence = photographs(tmp_path, ("photos", "photos_second"))
+    table = table2(evidence)
+    text = " ".join(table.footnotes)
+    assert "Measured on photos: 6 test images, preset paper." in text and "0 indoor" not in text
+    assert "photos, not DPDD: the printed numbers are of another dataset" in text
+    assert "Which images are indoor and which outdoor is not known" in text
+    indoor, _, both = grids(table)
+    measured = [[cell.text for cell in row[1:5]] for row in indoor.rows]
+    assert measured == [["—"] * 4] * len(table.frame)
+    assert both.rows[-1][1].text.startswith(f"{mean_psnr('ddnet_2b', 'photos'):.2f} ±")
+    assert "photos_second, not RealDOF: the printed numbers are of another dataset" in " ".join(
+        table1(evidence).footnotes
+    )
+
+
+def test_without_a_second_test_set_all_but_table_1_can_be_built(tmp_path: Path) -> None:
+    evidence = photographs(tmp_path, ("photos",))
+    with pytest.raises(DDNetError, match=r"table1: preset paper has no second test set; name one \(data.second\)"):
+        table1(evidence)
+    for name, build in BUILDERS.items():
+        if name != "table1":
+            assert build(evidence).frame["n_images"].max() == len(SCENES)
+
+
+def test_a_trial_says_so_in_every_form_of_every_table(tmp_path: Path) -> None:
+    evidence = photographs(tmp_path, ("dpdd", "realdof"), trial=True)
+    for build in BUILDERS.values():
+        table = build(evidence)
+        assert table.footnotes[0] == TRIAL_NOTE
+        for form, path in write_table(table, tmp_path / "tables").items():
+            assert (TRIAL_NOTE if form != "csv" else "trial on a few scenes; ") in path.read_text(encoding="utf-8")
+    assert "same test set, of which this trial has a few scenes" in " ".join(table2(evidence).footnotes)
+    assert TRIAL_NOTE not in table2(dataclasses.replace(evidence, trial=False)).footnotes
+
+
+def test_table_s1_without_true_depth(tmp_path: Path, evidence: Evidence) -> None:
+    table = table_s1(photographs(tmp_path, ("dpdd", "realdof")))
+    assert list(rows(table).index) == ["unet_rcab", "ddnet_1b", "depth_shuffled"]
+    shown = {column.name for _, columns in table.sections for column in columns}
+    assert "delta_none" in shown and "delta_true" not in shown
+    assert rows(table).loc["ddnet_1b", "delta_none"] == pytest.approx(
+        mean_psnr("ddnet_1b", "dpdd") - mean_psnr("unet_rcab", "dpdd")
+    )
+    assert table.frame["delta_true"].isna().all() and not table.frame["note"].str.contains("no difference").any()
+    assert "true" not in table.caption
+    text = " ".join(table.footnotes)
+    assert "difference to unet_rcab, with" in text
+    assert "no row with true depth: it is not known for photographs" in text
+    assert "not known for photographs" not in " ".join(table_s1(evidence).footnotes)
+    assert list(table.frame.columns) == list(table_s1(evidence).frame.columns)
 
 
 def test_unknown_paper_row_and_missing_printed_table_are_errors(evidence: Evidence, tmp_path: Path) -> None:

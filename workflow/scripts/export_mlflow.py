@@ -7,12 +7,13 @@ from ddnet.data.index import panel_scenes, read_index
 from ddnet.files import write_json
 from ddnet.log import job_log
 from ddnet.report.collect import read_json
-from ddnet.report.inputs import run_refs, variant_infos
+from ddnet.report.inputs import run_refs, test_sets, variant_infos
 from ddnet.report.mlflow_export import export
 
 job = snakemake
 with job_log(str(job.log)):
     settings = job.params.settings
+    dataset, ood_dataset = test_sets(settings["datasets"])
     infos = variant_infos(job.params.variants, settings["depth_source"])
     refs = run_refs(Path(job.input.runs[0]).parent.parent, infos, settings["seeds"])
     figures = {s: [Path(f) for f in job.input.figures if Path(f).parent.name == s] for s in job.params.studies}
@@ -28,12 +29,13 @@ with job_log(str(job.log)):
         tables,
         figures,
         job.params.config,
-        dataset=settings["datasets"][0],
-        ood_dataset=settings["datasets"][1],
+        dataset=dataset,
+        ood_dataset=ood_dataset,
         variants=infos,
         complexity={Path(path).stem: read_json(Path(path)) for path in job.input.complexity},
         scenes=[
             (s.dataset, s.scene) for s in panel_scenes(read_index(job.input.index, split="test"), settings["panels"])
         ],
+        trial=settings["trial"],
     )
     write_json(job.output[0], asdict(done))

@@ -5,22 +5,24 @@ from pathlib import Path
 from ddnet.log import job_log
 from ddnet.report.evidence import gather
 from ddnet.report.formats import write_table
-from ddnet.report.inputs import run_refs, variant_infos
+from ddnet.report.inputs import run_refs, test_sets, variant_infos
 from ddnet.report.tables import BUILDERS
 
 job = snakemake
 with job_log(str(job.log)):
     settings = job.params.settings
+    dataset, ood_dataset = test_sets(settings["datasets"])
     infos = variant_infos(job.params.variants, settings["depth_source"])
     evidence = gather(
         run_refs(Path(job.input.runs[0]).parent.parent, infos, settings["seeds"]),
         paper=Path(job.params.printed),
         preset=settings["preset"],
-        dataset=settings["datasets"][0],
-        ood_dataset=settings["datasets"][1],
+        dataset=dataset,
+        ood_dataset=ood_dataset,
         complexity=[Path(path) for path in job.input.complexity],
         variants=infos,
         width=settings["width"],
         depth_source=settings["depth_note"],
+        trial=settings["trial"],
     )
     write_table(BUILDERS[job.wildcards.table](evidence), Path(job.output.html).parent)

@@ -1,0 +1,42 @@
+"""What readers are told of datasets, trials and depth sources: the same words in tables, figures and model cards."""
+
+from __future__ import annotations
+
+DISPLAY_NAMES = {"dpdd": "DPDD", "realdof": "RealDOF"}
+TRIAL_NOTE = (
+    "A trial on a few scenes of each split: these numbers mean nothing. For numbers, leave data.trial out and run all "
+    "350 training, 74 validation and 76 test scenes of DPDD and the 50 of RealDOF."
+)
+NO_TRUE_DEPTH = "There is no row with true depth: it is not known for photographs."
+_MONODEPTH2_PUBLISHED = (
+    "The depth maps come from Monodepth2's published weights (Niantic), which are licensed for non-commercial use "
+    "only; that limit holds for this model's results too."
+)
+_MONODEPTH2_FITTED = (
+    "The depth maps come from a network of Monodepth2's architecture that was fitted on this benchmark from scratch; "
+    "its published weights were not used."
+)
+_DEPTH_ANYTHING = "The depth maps come from Depth Anything V2 Small, whose weights are under the Apache-2.0 licence."
+
+
+def display_name(dataset: str) -> str:
+    """A dataset as its authors write it; an own one by the name it was given."""
+    return DISPLAY_NAMES.get(dataset, dataset)
+
+
+def is_rendered(dataset: str) -> bool:
+    """Whether a dataset is the embedded benchmark's, whose true depth is known, and not photographs."""
+    return dataset.startswith("embedded")
+
+
+def depth_weights(source: str, fitted: bool) -> str:
+    """Where the weights behind a depth source come from and what they bind to; empty for a source without a network.
+
+    Args:
+        source: a depth source, such as `monodepth2` or `constant`.
+        fitted: whether Monodepth2's network was fitted on the preset's own scenes.
+    """
+    network = source.split("(")[0].strip()
+    if network == "monodepth2":
+        return _MONODEPTH2_FITTED if fitted else _MONODEPTH2_PUBLISHED
+    return _DEPTH_ANYTHING if network == "depth_anything" else ""
