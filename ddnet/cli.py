@@ -1,4 +1,4 @@
-"""Command line: `ddnet list`, `ddnet describe VARIANT`, `ddnet doctor`, `ddnet schema`."""
+"""Command line of DDNet Bench: what there is, what it costs, what is fetched, what this machine has."""
 
 from __future__ import annotations
 
@@ -10,13 +10,22 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ddnet.config import Complexity, Settings, Variant, find_variant, load_settings, load_variants
+from ddnet.config import (
+    Complexity,
+    DpddData,
+    Settings,
+    Variant,
+    find_variant,
+    load_settings,
+    load_sources,
+    load_variants,
+)
 from ddnet.errors import DDNetError
-from ddnet.plan import ROOT, TABLES, gpu_count
+from ddnet.plan import ROOT, TABLES, Plan, gpu_count
 from ddnet.registry import did_you_mean, names
 
 CONFIG = ROOT / "workflow" / "config"
-PRESETS = ("embedded", "smoke", "paper", "paper-short")
+PRESETS = ("embedded", "smoke", "paper", "paper-short", "folder")
 LISTABLE = ("variants", "fusions", "depth", "metrics", "baselines", "presets", "studies")
 
 
@@ -104,6 +113,69 @@ def _doctor(_: argparse.Namespace) -> None:
             print(f"{package + ':':<24}missing: run `make install`")
 
 
+def _data_status(arguments: argparse.Namespace) -> None:
+    """What a preset has, and what it would download, without asking the network."""
+    import shutil
+
+    from ddnet.engine.fetch_data import folder_of, source_of, wanted_files
+    from ddnet.fetch import status_item
+    from ddnet.weights import read_manifest
+
+    plan, sources = _plan(arguments), load_sources(arguments.sources or CONFIG / "sources.yaml")
+    data = plan.settings.data if isinstance(plan.settings.data, DpddData) else None
+    for name in plan.items:
+        item, local = source_of(name, sources), plan.local_copy(name)
+        found = status_item(name, item, wanted_files(name, data), folder_of(name), Path(local) if local else None)
+        needed = f" of {found.needed:,}" if found.needed else ""
+        print(f"{name + ':':<16}{found.have:,}{needed} files, {found.bytes / 1e9:.2f} GB in {local or folder_of(name)}")
+        print(f"{'':<16}{item.about}; licence: {item.licence}")
+        if not found.complete:
+            first = item.sources[0].url if item.sources else item.by_hand
+            print(f"{'':<16}to be fetched: about {item.gigabytes:g} GB in all, first from {first}")
+    if not plan.items:
+        print(f"preset {plan.settings.preset} fetches no dataset")
+    trunks = read_manifest(Path("data") / "weights")
+    for name in dict.fromkeys(["alexnet", "squeezenet1_1", plan.settings.training.perceptual.trunk]):
+        entry = trunks.get(name, {"status": "to be fetched by the rule fetch_weights", "source": "", "reason": ""})
+        print(f"{name + ':':<16}{': '.join(filter(None, [entry['status'], entry['source'] or entry['reason']]))}")
+    print(f"{'free space:':<16}{shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB")
+
+
+def _data_verify(arguments: argparse.Namespace) -> None:
+    """Hash every fetched file again and compare with what was recorded when it was first seen."""
+    from ddnet.engine.fetch_data import folder_of
+    from ddnet.fetch import verify_item
+
+    problems = []
+    for name in _plan(arguments).items:
+        found = verify_item(name, folder_of(name))
+        print(f"{name + ':':<16}{'verified' if not found else f'{len(found)} problems'}")
+        problems += found
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise DDNetError(f"{len(problems)} files are missing or changed; delete them and fetch again")
+
+
+def _estimate(arguments: argparse.Namespace) -> None:
+    """What a preset costs on this machine, from steps measured here and now."""
+    import logging
+    import os
+
+    # Before torch is imported: with OpenMP's default spinning, steps on shared cores take many times as long.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    from ddnet.engine.estimate_cost import estimate, format_estimate
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    items = load_sources(CONFIG / "sources.yaml")
+    found = estimate(_plan(arguments), items, Path("data") / "weights", arguments.step_limit_s, arguments.tflops)
+    print("\n".join(format_estimate(found)))
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    return Plan(_settings(arguments.preset), _variants(arguments.variants))
+
+
 def _schema(_: argparse.Namespace) -> None:
     print(json.dumps(Settings.model_json_schema(), indent=2))
 
@@ -122,6 +194,23 @@ def parser() -> argparse.ArgumentParser:
     describe.add_argument("variant")
     describe.add_argument("--preset", default="embedded", help="a preset's name or file (default: embedded)")
     describe.set_defaults(run=_describe)
+    data = commands.add_parser("data", help="datasets and weights of a preset: what is here, and whether it is intact")
+    actions = data.add_subparsers(required=True, metavar="ACTION")
+    for name, run, text in (
+        ("status", _data_status, "what is here, what would be downloaded and from where; asks no network"),
+        ("verify", _data_verify, "hash every file again and compare with the recorded SHA-256"),
+    ):
+        action = actions.add_parser(name, help=text)
+        action.add_argument("--preset", default="paper", help="a preset's name or file (default: paper)")
+        action.add_argument("--sources", type=Path, help="another table of sources than workflow/config/sources.yaml")
+        action.set_defaults(run=run)
+    cost = commands.add_parser(
+        "estimate", help="hours, disk and memory of a preset on this machine, steps measured now"
+    )
+    cost.add_argument("--preset", default="paper", help="a preset's name or file (default: paper)")
+    cost.add_argument("--step-limit-s", type=float, default=60.0, help="longest measured step, seconds (default: 60)")
+    cost.add_argument("--tflops", type=float, help="also the hours at so many TFLOP/s sustained, by counted FLOP")
+    cost.set_defaults(run=_estimate)
     schema = commands.add_parser("schema", help="JSON schema of a preset, for editors: workflow/config/schema.json")
     schema.set_defaults(run=_schema)
     doctor = commands.add_parser("doctor", help="versions and devices of this installation")

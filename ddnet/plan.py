@@ -76,8 +76,8 @@ class Plan:
         variants: the whole table of variants.
 
     Raises:
-        DDNetError: a study that no variant belongs to; a fusion or depth source that does not exist;
-            a kind of data that is not there yet.
+        DDNetError: a study that no variant belongs to; a fusion or depth source that does not exist, or that the
+            data cannot feed.
     """
 
     def __init__(self, settings: Settings, variants: dict[str, Variant]) -> None:
@@ -90,19 +90,36 @@ class Plan:
                 raise DDNetError(f"studies: '{study}' has no table; allowed: {allowed}")
             if study not in known:
                 raise DDNetError(f"studies: no variant belongs to '{study}'; give one `study: {study}`")
-        if settings.data.kind != "embedded":
+        for name, variant in variants.items():
+            if name in self.selected or set(variant.study) & set(settings.studies):
+                self._model_modules(name)
+                _require_depth_source(self.depth_source(name) or settings.depth.source, name)
+        self._check_depth()
+
+    def _check_depth(self) -> None:
+        depth, kind = self.settings.depth, self.settings.data.kind
+        if kind != "embedded" and depth.fit is not None:
+            raise DDNetError(f"depth.fit: data of kind '{kind}' has no true depth to fit a network on; write fit: null")
+        if kind != "embedded" and "true_depth" in depth_needs(depth.source):
             raise DDNetError(
-                f"preset {settings.preset}: data of kind '{settings.data.kind}' cannot be fetched yet; what runs is "
-                "kind 'embedded' (presets embedded and smoke)"
+                f"depth.source: '{depth.source}' needs true depth, which data of kind '{kind}' does not have; "
+                "use monodepth2, depth_anything or constant"
             )
-        for name in self.selected:
-            self._model_modules(name)
-            _require_depth_source(self.depth_source(name) or settings.depth.source, name)
+        if depth.training == "patch" and "model" not in depth_needs(depth.source):
+            raise DDNetError(
+                f"depth.training: 'patch' is for sources that run a network; '{depth.source}' runs none, write image"
+            )
+        size = self.settings.training.patches.size
+        if depth.training == "patch" and (size % 32 or size < 64):
+            raise DDNetError(
+                f"depth.training: 'patch' needs training.patches.size to be a multiple of 32, at least 64, not {size}"
+            )
 
     @property
     def tables(self) -> list[str]:
-        """Tables of the chosen studies; Tables 1 and 2 always."""
-        return [name for name, study in TABLES.items() if study is None or study in self.settings.studies]
+        """Tables of the chosen studies; Table 2 always, and Table 1 where there is a second test set."""
+        chosen = [name for name, study in TABLES.items() if study is None or study in self.settings.studies]
+        return chosen if len(self.datasets) > 1 else [name for name in chosen if name != "table1"]
 
     def table_variants(self, table: str) -> list[str]:
         """Variants that a table measures, in the order of the variants file."""
@@ -112,8 +129,17 @@ class Plan:
         return self.study_variants(study)
 
     def study_variants(self, study: str) -> list[str]:
-        """Variants of a study, its reference row included."""
-        return [name for name, v in self.variants.items() if study in v.study or name == REFERENCE[study]]
+        """Variants of a study, its reference row included; without those whose depth this data cannot give."""
+        return [
+            name
+            for name, v in self.variants.items()
+            if (study in v.study or name == REFERENCE[study]) and self._has_depth(name)
+        ]
+
+    def _has_depth(self, variant: str) -> bool:
+        source = self.depth_source(variant)
+        photographs = self.settings.data.kind != "embedded"  # nobody knows their true depth
+        return source is None or not (photographs and "true_depth" in depth_needs(source))
 
     @property
     def selected(self) -> list[str]:
@@ -129,6 +155,54 @@ class Plan:
         """Depth source of a variant; None for one without depth."""
         chosen = self.variants[variant]
         return (chosen.depth_source or self.settings.depth.source) if chosen.uses_depth else None
+
+    @property
+    def depth_sources(self) -> list[str]:
+        """All depth sources of the variants, the preset's own first."""
+        return list(dict.fromkeys([self.settings.depth.source, *filter(None, map(self.depth_source, self.variants))]))
+
+    def weights_item(self, source: str) -> str | None:
+        """The item of pretrained weights that a depth source needs; None for one without, or fitted here."""
+        name = _source_name(source)
+        fitted = name == "monodepth2" and self.settings.depth.fit is not None
+        return name if "model" in depth_needs(source) and not fitted else None
+
+    @property
+    def items(self) -> list[str]:
+        """What has to be fetched: datasets, and weights of the depth sources that the tables use."""
+        datasets = list(self.datasets) if self.settings.data.kind == "dpdd" else []
+        used = {self.settings.depth.source, *filter(None, map(self.depth_source, self.selected))}
+        return datasets + sorted(filter(None, map(self.weights_item, used)))
+
+    @property
+    def trial(self) -> dict[str, int] | None:
+        """How many scenes of each split a trial takes; None for whole datasets."""
+        data = self.settings.data
+        return data.trial.model_dump() if data.kind == "dpdd" and data.trial else None
+
+    def local_copy(self, item: str) -> str | None:
+        """The copy at hand of a dataset, if the preset names one."""
+        local = getattr(self.settings.data, item, None) if self.settings.data.kind == "dpdd" else None
+        return str(local) if local else None
+
+    def pictures(self) -> list[str]:
+        """All files of a user's own folders of pairs, so that a changed picture makes the index anew.
+
+        Raises:
+            DDNetError: no such folder, or nothing in it.
+        """
+        data = self.settings.data
+        if data.kind != "folder":
+            return []
+        found = []
+        for key, folder in (("path", data.path), ("second", data.second)):
+            if folder is None:
+                continue
+            inside = [path for path in folder.expanduser().rglob("[!.]*") if path.is_file()]
+            if not inside:
+                raise DDNetError(f"data.{key}: no pictures in {folder}; name a folder that holds source/ and target/")
+            found += [str(path) for path in inside]
+        return sorted(found)
 
     def code(self, modules: Sequence[str], variant: str | None = None, script: str | None = None) -> str:
         """Digest of the code behind a job: the given modules, all they import from this package, and its script.
@@ -157,19 +231,42 @@ class Plan:
         return modules
 
     @property
-    def datasets(self) -> tuple[str, str]:
-        """Names of the test sets: the main one, and the one of Table 1."""
-        return ("embedded", "embedded_ood") if self.settings.data.kind == "embedded" else ("dpdd", "realdof")
+    def datasets(self) -> tuple[str, ...]:
+        """Names of the test sets: the main one and, where there is one, that of Table 1."""
+        data = self.settings.data
+        if data.kind == "folder":
+            return (data.name, f"{data.name}_second") if data.second else (data.name,)
+        return ("embedded", "embedded_ood") if data.kind == "embedded" else ("dpdd", "realdof")
 
     def part(self, *names: str) -> dict[str, Any]:
         """The named sections of the settings as plain values: what a job is handed, and reruns for."""
         return self.settings.model_dump(mode="json", include=set(names))
 
 
+def _source_name(spec: str) -> str:
+    """A depth source without its numbers: `noisy(0.1)` -> `noisy`."""
+    return spec.split("(")[0].strip()
+
+
+def depth_needs(spec: str) -> frozenset[str]:
+    """What a depth source says it needs besides the image, read from its file: `needs = frozenset({...})`.
+
+    Read, not imported, so that planning stays free of torch. A source from another package counts as needing nothing.
+    """
+    file = ROOT / "ddnet" / "depth" / f"{_source_name(spec)}.py"
+    if not file.is_file():
+        return frozenset()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        named = isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "needs" for t in node.targets)
+        if named:
+            return frozenset(str(inner.value) for inner in ast.walk(node) if isinstance(inner, ast.Constant))
+    return frozenset()
+
+
 def _require_depth_source(spec: str, variant: str) -> None:
     inside = {path.stem for path in (ROOT / "ddnet" / "depth").glob("[!_]*.py")}
     known = sorted(inside | {point.name for point in entry_points(group="ddnet.depth")})
-    name = spec.split("(")[0]
+    name = _source_name(spec)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""

@@ -46,7 +46,7 @@ def test_only_workflow_scripts_name_snakemake_and_only_the_export_imports_mlflow
 def test_every_rule_has_a_log_and_a_script_of_its_name() -> None:
     rules = 0
     for file in (ROOT / "workflow" / "rules").glob("*.smk"):
-        for name, body in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", file.read_text(), re.M | re.S):
+        for name, body in re.findall(r"^ *rule (\w+):\n(.*?)(?=^ *rule |^\S|\Z)", file.read_text(), re.M | re.S):
             rules += 1
             assert "log:" in body, name
             assert f'"../scripts/{name}.py"' in body, name

@@ -9,8 +9,8 @@ import csv
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -61,6 +61,11 @@ def _model_inputs(
     return prepare(image), None if depth is None else prepare(depth)
 
 
+def best_device() -> torch.device:
+    """The GPU where there is one, else the CPU; an empty CUDA_VISIBLE_DEVICES hides the GPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def _device_of(model: torch.nn.Module) -> torch.device:
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
@@ -69,11 +74,12 @@ class ModelRestorer:
     """A torch model with `forward(image, depth)` as a `Restorer`.
 
     Pads both inputs by reflection to a multiple of `model.multiple` (16 if unset), crops the output and clips
-    it to [0, 1]. A model whose `uses_depth` is False gets `None` as depth. Runs on the model's device.
+    it to [0, 1]. A model whose `uses_depth` is False gets `None` as depth. Runs on `device`, to which the model
+    is moved, or where that is None on the model's own.
     """
 
-    def __init__(self, model: torch.nn.Module) -> None:
-        self.model = channels_last(model.eval())
+    def __init__(self, model: torch.nn.Module, device: torch.device | None = None) -> None:
+        self.model = channels_last(model.eval().to(device or _device_of(model)))
 
     def restore(self, image: FloatArray, depth: FloatArray | None) -> FloatArray:
         """Restore one whole image; see `Restorer`.
@@ -117,6 +123,20 @@ def _evaluate_scene(
     return row | {"seconds": _rounded(seconds)}, restored
 
 
+@contextmanager
+def _on_device(scene: Scene) -> Iterator[None]:
+    """Convolutions of a GPU in IEEE float32, not in TF32 (10 bits), and repeatable; too little memory in one line."""
+    cudnn: Any = torch.backends.cudnn
+    try:
+        with cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    except torch.OutOfMemoryError:
+        raise DDNetError(
+            f"{scene.image}: {scene.width}x{scene.height} px do not fit into the GPU's memory; "
+            "use a GPU with more, or set CUDA_VISIBLE_DEVICES= (empty) to run on the processor"
+        ) from None
+
+
 def _require_distinct(scenes: Sequence[Scene]) -> None:
     seen: set[tuple[str, str]] = set()
     for scene in scenes:
@@ -156,7 +176,7 @@ def evaluate(
         One row per scene, in their order: dataset, scene, location, the metrics, seconds of wall time.
 
     Raises:
-        DDNetError: sizes that differ, NaN, repeated or no scenes; the message names the scene.
+        DDNetError: sizes that differ, NaN, repeated or no scenes, too little GPU memory; the message names the scene.
     """
     if save not in ("all", "panels", "none"):
         raise DDNetError(f"save is '{save}'; allowed are all, panels and none")
@@ -164,7 +184,8 @@ def evaluate(
     shown, rows = set(panels), []
     for number, scene in enumerate(scenes, 1):
         try:
-            row, restored = _evaluate_scene(restorer, scene, depths(scene), metrics)
+            with _on_device(scene):
+                row, restored = _evaluate_scene(restorer, scene, depths(scene), metrics)
         except DDNetError as error:
             raise DDNetError(f"{scene.key}: {error}") from error
         if save == "all" or (save == "panels" and scene.key in shown):
@@ -281,7 +302,8 @@ def write_gate_maps(model: torch.nn.Module, scenes: Iterable[Scene], depths: Dep
     """
     written = []
     for scene in scenes:
-        maps = gate_maps(model, read_image(scene.image), depths(scene))
+        with _on_device(scene):
+            maps = gate_maps(model, read_image(scene.image), depths(scene))
         if maps:
             path = Path(out, "gates", scene.dataset, f"{scene.scene}.npz")
             with atomic_path(path) as temporary:

@@ -20,7 +20,7 @@ from torch import nn
 
 from ddnet.config import Model, Training, Variant
 from ddnet.data.index import Scene
-from ddnet.data.patches import PatchSet
+from ddnet.data.patches import PatchSet, training_set_place
 from ddnet.engine.checkpoint import load_state, save_run, save_state
 from ddnet.engine.estimate_depth import DepthStore
 from ddnet.errors import DDNetError
@@ -45,6 +45,8 @@ class Inputs:
         patches: folder written by `extract_patches`.
         validation: scenes that choose the weights to keep; never test scenes.
         depth: folder of the estimated depth maps; None for a network without depth.
+        patch_depth: (P, S, S) uint16 .npy, the depth of each patch estimated from the patch alone; None: cut from
+            the maps in `depth`, which validation uses in any case.
         weights: folder of pretrained trunks for the perceptual loss.
     """
 
@@ -58,6 +60,7 @@ class Inputs:
     weights: Path
     training_scenes: Sequence[Scene]
     stamp: dict[str, Any] = field(default_factory=dict)
+    patch_depth: Path | None = None
 
     def digest(self) -> str:
         """What a resume state must have been made with."""
@@ -100,10 +103,7 @@ def setup(inputs: Inputs) -> Setup:
     spec = inputs.training
     fabric = _fabric_class()(accelerator="auto", devices=1, precision=spec.precision)
     torch.manual_seed(inputs.seed)
-    depths = None
-    if inputs.variant.uses_depth:
-        depths = _training_depths(inputs)
-    patches = PatchSet(inputs.patches, depths)
+    patches = _training_set(inputs, fabric.device)
     network = build_model(inputs.variant, inputs.model.width, inputs.model.output)
     initialise(network, inputs.seed)
     network = channels_last(network)
@@ -123,13 +123,26 @@ def _fabric_class() -> Any:
         return import_module("lightning.fabric").Fabric
 
 
-def _training_depths(inputs: Inputs) -> NDArray[np.float32]:
-    """Depth maps of the training images, stacked in the order of the patches' images."""
+def _training_set(inputs: Inputs, device: torch.device) -> PatchSet:
+    """The patches and, for a network guided by depth, their depth, kept where this machine has the room."""
+    depths = _training_depths(inputs) if inputs.variant.uses_depth else None
+    needed = PatchSet.stored_bytes(inputs.patches) + sum(depth.nbytes for depth in (() if depths is None else depths))
+    place = training_set_place(needed, torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None)
+    log.info("training set of %.2f GB, read from: %s", needed / 1e9, place)
+    return PatchSet(inputs.patches, depths, place, device)
+
+
+def _training_depths(inputs: Inputs) -> list[NDArray[np.uint16]] | NDArray[np.uint16]:
+    """Depth of the training patches (P, S, S), or maps (H, W) of the training images in the order of the patches'."""
     if inputs.depth is None:
         raise DDNetError(f"variant {inputs.variant.name} is guided by depth, but no depth maps were given")
+    if inputs.patch_depth is not None:
+        if not inputs.patch_depth.is_file():
+            raise DDNetError(f"{inputs.patch_depth}: no such file; estimate the depth of the patches first")
+        return np.load(inputs.patch_depth, mmap_mode="r")
     store = DepthStore(inputs.depth)
     scenes = {scene.key: scene for scene in inputs.training_scenes}
-    return np.stack([store(scenes[key]) for key in PatchSet.scene_keys(inputs.patches)])
+    return [store.raw(scenes[key]) for key in PatchSet.scene_keys(inputs.patches)]
 
 
 def train(inputs: Inputs, out: Path) -> dict[str, Any]:
@@ -140,14 +153,23 @@ def train(inputs: Inputs, out: Path) -> dict[str, Any]:
 
     Returns:
         The manifest.
+
+    Raises:
+        DDNetError: depth that is missing or does not fit, a loss that is no longer finite, too little GPU memory.
     """
     watch = Stopwatch()
-    parts = setup(inputs)
     state_file = out / "state" / "last.ckpt"
-    progress, best = _resume(state_file, inputs, parts)
-    if progress.step:
-        log.info("%s seed %d: resuming at step %d", inputs.variant.name, inputs.seed, progress.step)
-    best = fit(inputs, parts, progress, best, state_file)
+    try:
+        parts = setup(inputs)
+        progress, best = _resume(state_file, inputs, parts)
+        if progress.step:
+            log.info("%s seed %d: resuming at step %d", inputs.variant.name, inputs.seed, progress.step)
+        best = fit(inputs, parts, progress, best, state_file)
+    except torch.OutOfMemoryError:
+        raise DDNetError(
+            f"{inputs.variant.name} seed {inputs.seed}: the GPU's memory does not hold this training; use one with "
+            "more, DDNET_TRAINING_SET=disk, training.precision: bf16-mixed, or a lower training.batch"
+        ) from None
 
     parts.network.load_state_dict(best)
     output = inputs.variant.output or inputs.model.output
@@ -190,7 +212,13 @@ def fit(
         progress.step += 1
         if progress.step % interval and progress.step != total:
             continue
-        psnr, error = validate(parts.model, inputs)
+        # Before validation, whose best weights would outlive a restart: a diverged network must not be among them.
+        psnr, error = validate(parts.model, inputs) if np.isfinite(sums).all() else (np.nan, np.nan)
+        if np.isnan(psnr):
+            raise DDNetError(
+                f"{inputs.variant.name} seed {inputs.seed}: the loss is no longer finite at step {progress.step}; "
+                "lower training.lr"
+            )
         progress.seconds = before + time.perf_counter() - began
         epoch = progress.step * spec.batch / len(parts.patches)
         values = (progress.step, epoch, rate, *(sums / since), psnr, error, progress.seconds)
@@ -198,11 +226,6 @@ def fit(
         if psnr > progress.best_psnr:
             progress.best_psnr, progress.best_step = psnr, progress.step
             best = {name: tensor.detach().cpu().clone() for name, tensor in parts.network.state_dict().items()}
-        if not np.isfinite(sums).all():
-            raise DDNetError(
-                f"{inputs.variant.name} seed {inputs.seed}: the loss is no longer finite at step {progress.step}; "
-                "lower training.lr"
-            )
         left = (time.perf_counter() - began) / (progress.step - at_start) * (total - progress.step)
         log.info(
             "%s seed %d: step %d/%d  loss %.4f  val %.2f dB (best %.2f)  ETA %d:%02d",
@@ -221,11 +244,7 @@ def train_step(inputs: Inputs, parts: Setup, step: int) -> NDArray[np.float64]:
     turns = None
     if spec.augment:
         turns = np.random.default_rng([inputs.seed, step, 1]).integers(0, 8, spec.batch)
-    arrays = parts.patches.batch(parts.patches.order(inputs.seed, step, spec.batch), turns)
-    image, target, depth = (
-        None if array is None else torch.from_numpy(np.ascontiguousarray(array)) for array in arrays
-    )
-    image, target, depth = parts.fabric.to_device((image, target, depth))
+    image, target, depth = parts.patches.batch(parts.patches.order(inputs.seed, step, spec.batch), turns)
     restored = parts.model(image.contiguous(memory_format=torch.channels_last), depth)
     content, perceptual = parts.loss(restored, target)
     parts.optimizer.zero_grad(set_to_none=True)

@@ -6,6 +6,8 @@ import csv
 import dataclasses
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from torch import nn
 from ddnet.data.index import Scene, describe_pair
 from ddnet.engine.evaluate import (
     ModelRestorer,
+    best_device,
     evaluate,
     gate_maps,
     write_evaluation,
@@ -194,6 +197,66 @@ def test_bad_requests(scenes: list[Scene], metrics: dict[str, Metric], tmp_path:
         evaluate(Identity(), [], no_depth, metrics, tmp_path)
     with pytest.raises(DDNetError, match="save is 'some'"):
         evaluate(Identity(), scenes, no_depth, metrics, tmp_path, save="some")  # type: ignore[arg-type]
+
+
+def test_too_little_gpu_memory_names_the_image_and_its_size(
+    scenes: list[Scene], metrics: dict[str, Metric], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB")
+
+    restorer = Identity()
+    monkeypatch.setattr(restorer, "restore", no_memory)
+    message = r"0/image\.png: 37x21 px do not fit into the GPU's memory; .*CUDA_VISIBLE_DEVICES= \(empty\)"
+    with pytest.raises(DDNetError, match="real/test/s0: .*" + message) as caught:
+        evaluate(restorer, scenes, no_depth, metrics, tmp_path)
+    assert "\n" not in str(caught.value) and not (tmp_path / "per_image.csv").exists()
+    model = DDNet(width=8, branches=(1,), fusion="gru")
+    monkeypatch.setattr(model.head, "forward", no_memory)
+    with pytest.raises(DDNetError, match=message):
+        write_gate_maps(model, scenes[:1], flat_depth, tmp_path)
+
+
+def test_a_gpu_computes_in_full_precision_and_only_while_evaluating(
+    scenes: list[Scene], metrics: dict[str, Metric], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    restorer = Identity()
+    monkeypatch.setattr(restorer, "restore", lambda image, _: seen.append(torch.backends.cudnn.allow_tf32) or image)
+    before = torch.backends.cudnn.allow_tf32
+    evaluate(restorer, scenes[:1], no_depth, metrics, tmp_path)
+    assert seen == [False] and before and torch.backends.cudnn.allow_tf32
+
+
+def test_the_model_moves_to_the_device_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = DDNet(width=8, branches=(1,), fusion="none")
+    assert next(ModelRestorer(model).model.parameters()).device.type == "cpu"
+    assert next(ModelRestorer(model, torch.device("meta")).model.parameters()).device.type == "meta"
+    for there, kind in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert best_device().type == kind
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads Linux's record of memory")
+def test_a_photograph_of_dpdd_takes_about_ten_feature_maps_of_memory() -> None:
+    code = """
+import numpy as np, torch
+from ddnet.engine.evaluate import ModelRestorer
+from ddnet.models.ddnet import DDNet
+torch.set_num_threads(2)
+def peak_kib():  # of this program alone: getrusage would also count the test run that started it
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+restorer = ModelRestorer(DDNet(width=8))
+image, depth = np.full((1120, 1680, 3), 0.5, np.float32), np.full((1120, 1680), 0.5, np.float32)
+restorer.restore(image[:64, :64], depth[:64, :64])
+before = peak_kib()
+assert restorer.restore(image, depth).shape == image.shape
+print((peak_kib() - before) * 1024 / (8 * 1120 * 1680 * 4))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    # At width 64, 0.48 GB each for DPDD and 0.91 GB for RealDOF: 10 GB of memory serve both.
+    assert 3 < float(done.stdout) < 12
 
 
 class Probe(nn.Module):

@@ -5,9 +5,9 @@ import pytest
 
 from ddnet import plan as planning
 from ddnet.cli import CONFIG
-from ddnet.config import load_settings, load_variants
+from ddnet.config import load_settings, load_variants, validate_settings
 from ddnet.errors import DDNetError
-from ddnet.plan import Plan, slug
+from ddnet.plan import Plan, depth_needs, slug
 
 TRAIN = ["ddnet.engine.train"]
 
@@ -107,7 +107,60 @@ def test_an_unknown_depth_source_names_the_nearest() -> None:
     assert make(depth={"source": "noisy(0.2)"}).depth_source("ddnet_1b") == "noisy(0.2)"
 
 
-@pytest.mark.parametrize("preset", ["paper", "paper-short"])
-def test_presets_without_data_say_so_at_once(preset: str) -> None:
-    with pytest.raises(DDNetError, match=f"preset {preset}: data of kind 'dpdd' cannot be fetched yet"):
-        Plan(load_settings(CONFIG / f"{preset}.yaml"), load_variants(CONFIG / "variants.yaml"))
+def paper(**changes: object) -> Plan:
+    return Plan(load_settings(CONFIG / "paper.yaml", changes), load_variants(CONFIG / "variants.yaml"))
+
+
+def photos(**changes: object) -> Plan:
+    data = {"kind": "folder", "path": "mine", **changes}
+    settings = load_settings(CONFIG / "embedded.yaml").model_dump(mode="json") | {"data": data}
+    settings["depth"] |= {"source": "constant", "fit": None}
+    return Plan(validate_settings(settings, "here"), load_variants(CONFIG / "variants.yaml"))
+
+
+def test_the_paper_preset_fetches_two_datasets_and_one_network() -> None:
+    plan = paper()
+    assert plan.items == ["dpdd", "realdof", "monodepth2"]
+    assert plan.datasets == ("dpdd", "realdof") and plan.tables[0] == "table1"
+    assert paper(depth={"source": "depth_anything"}).items == ["dpdd", "realdof", "depth_anything"]
+    assert make().items == []
+
+
+def test_photographs_have_no_true_depth() -> None:
+    assert "ddnet_1b_rendered" in make().study_variants("depth")
+    assert paper().study_variants("depth") == ["unet_rcab", "ddnet_1b", "ddnet_1b_constant"]
+    with pytest.raises(DDNetError, match=r"'noisy\(0.1\)' needs true depth, which data of kind 'dpdd' does not have"):
+        paper(depth={"source": "noisy(0.1)"})
+    with pytest.raises(DDNetError, match="has no true depth to fit a network on; write fit: null"):
+        paper(depth={"fit": {"steps": 3}})
+
+
+def test_an_own_folder_may_have_one_test_set() -> None:
+    assert photos().datasets == ("photos",) and photos().tables[0] == "table2"
+    assert photos(second="others", name="mine").datasets == ("mine", "mine_second")
+    assert photos(second="others").tables[0] == "table1"
+    with pytest.raises(DDNetError, match="belongs to another dataset"):
+        photos(name="dpdd_mine")
+
+
+def test_an_own_folders_pictures_are_inputs(tmp_path: Path) -> None:
+    for name in ("source/a.png", "target/a.png", "source/.hidden.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert photos(path=tmp_path).pictures() == [str(tmp_path / name) for name in ("source/a.png", "target/a.png")]
+    with pytest.raises(DDNetError, match=r"data.second: no pictures in .*nowhere; name a folder that holds source/"):
+        photos(path=tmp_path, second=tmp_path / "nowhere").pictures()
+
+
+def test_depth_of_patches_is_for_networks_on_sizes_they_take() -> None:
+    assert paper(depth={"training": "patch"}).settings.depth.training == "patch"
+    with pytest.raises(DDNetError, match="'constant' runs none, write image"):
+        paper(depth={"training": "patch", "source": "constant"})
+    with pytest.raises(DDNetError, match="multiple of 32, at least 64, not 80"):
+        paper(depth={"training": "patch"}, training={"patches": {"size": 80}})
+
+
+def test_the_needs_of_a_depth_source_are_read_from_its_file() -> None:
+    assert depth_needs("monodepth2") == {"model"}
+    assert depth_needs("noisy(0.1)") == {"true_depth"}
+    assert depth_needs("constant") == depth_needs("of_another_package") == frozenset()

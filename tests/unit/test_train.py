@@ -1,3 +1,4 @@
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,13 +9,14 @@ import torch
 from ddnet.cli import CONFIG
 from ddnet.config import Model, Patches, Perceptual, Training, load_variants
 from ddnet.data.index import describe_pair
-from ddnet.data.patches import extract_patches
+from ddnet.data.patches import PatchSet, extract_patches
 from ddnet.engine import train as training
 from ddnet.engine.checkpoint import load_run
-from ddnet.engine.estimate_depth import estimate_depth
+from ddnet.engine.estimate_depth import DepthStore, estimate_depth
 from ddnet.engine.train import Inputs, learning_rate, train
 from ddnet.errors import DDNetError
-from ddnet.images import write_image
+from ddnet.files import sha256
+from ddnet.images import write_depth16, write_image
 
 VARIANTS = load_variants(CONFIG / "variants.yaml")
 
@@ -117,6 +119,70 @@ def test_a_network_without_depth_reads_none(inputs: Inputs, tmp_path: Path) -> N
         train(replace(inputs, depth=None), tmp_path / "other")
 
 
+@pytest.fixture
+def varied(inputs: Inputs, tmp_path: Path) -> Inputs:
+    """Training images of different sizes, and depth that is different everywhere."""
+    scenes = []
+    for number, size in enumerate([(32, 48), (64, 40), (48, 48)]):
+        target = np.random.default_rng(number).random((*size, 3)).astype(np.float32)
+        image, sharp = tmp_path / f"v{number}.png", tmp_path / f"v{number}-target.png"
+        write_image(image, 0.5 * target + 0.25)
+        write_image(sharp, target)
+        scenes.append(describe_pair("toy", "train", f"v{number}", "indoor", image, sharp, None))
+    extract_patches(scenes, tmp_path / "varied", Patches(size=32, stride=0.5, drop=0))
+    index = estimate_depth([*scenes, *inputs.validation], "constant", tmp_path / "varied-depth")
+    with index.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for number, scene in enumerate(sorted([*scenes, *inputs.validation], key=lambda scene: scene.key)):
+        row = rows[number]
+        path = index.parent / row["path"]
+        write_depth16(path, np.random.default_rng(number).random((scene.height, scene.width), np.float32))
+        row["sha256"] = sha256(path)
+    with index.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return replace(inputs, patches=tmp_path / "varied", training_scenes=scenes, depth=index.parent)
+
+
+def test_the_place_of_the_training_set_changes_no_bit(
+    varied: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("disk", "ram"):
+        monkeypatch.setenv("DDNET_TRAINING_SET", place)
+        assert training.setup(varied).patches.place == place
+        train(varied, tmp_path / place)
+    disk, ram = state(tmp_path / "disk"), state(tmp_path / "ram")
+    assert all(torch.equal(disk[name], ram[name]) for name in disk)
+
+
+def test_depth_per_patch_takes_the_place_of_cropped_maps_in_training_only(
+    varied: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert varied.depth is not None
+    corners = PatchSet(varied.patches).corners
+    maps = [DepthStore(varied.depth).raw(scene) for scene in varied.training_scenes]
+    cut = np.stack([maps[p][y : y + size, x : x + size] for p, y, x, size in corners])
+    np.save(tmp_path / "cut.npy", cut)
+    np.save(tmp_path / "other.npy", cut[::-1])
+    train(varied, tmp_path / "maps")
+    for name in ("cut", "other"):
+        train(replace(varied, patch_depth=tmp_path / f"{name}.npy"), tmp_path / name)
+    whole, same, other = (state(tmp_path / name) for name in ("maps", "cut", "other"))
+    assert all(torch.equal(whole[name], same[name]) for name in whole)
+    assert not all(torch.equal(whole[name], other[name]) for name in whole)
+
+    seen: list[str] = []
+    original = DepthStore.__call__
+    monkeypatch.setattr(DepthStore, "__call__", lambda self, scene: seen.append(scene.key) or original(self, scene))
+    parts = training.setup(replace(varied, patch_depth=tmp_path / "cut.npy"))
+    assert not seen
+    training.validate(parts.model, varied)
+    assert seen == [scene.key for scene in varied.validation]
+    with pytest.raises(DDNetError, match=r"none\.npy: no such file; estimate the depth of the patches"):
+        train(replace(varied, patch_depth=tmp_path / "none.npy"), tmp_path / "none")
+
+
 def test_learning_rate_warms_up_and_halves() -> None:
     spec = Training(lr=1.0, milestones=(0.5, 0.75), warmup=3)
     rates = [learning_rate(step, 100, spec) for step in (0, 1, 3, 49, 50, 74, 75, 99)]
@@ -128,6 +194,42 @@ def test_a_loss_that_is_no_number_ends_the_run(inputs: Inputs, tmp_path: Path) -
     with pytest.raises(DDNetError, match="no longer finite"):
         train(broken, tmp_path / "run")
     assert not (tmp_path / "run" / "model.pt").exists()
+
+
+def test_a_diverged_network_is_never_among_the_best(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validated: list[int] = []
+
+    def diverges_at_step_five(_: Inputs, __: training.Setup, step: int) -> np.ndarray:
+        return np.full(3, np.nan if step == 5 else 0.1)
+
+    monkeypatch.setattr(training, "train_step", diverges_at_step_five)
+    monkeypatch.setattr(training, "validate", lambda *_: validated.append(1) or (20.0 + len(validated), 0.1))
+    with pytest.raises(DDNetError, match="no longer finite at step 6"):
+        train(inputs, tmp_path / "run")
+    assert len(validated) == 2  # after steps 2 and 4
+    progress, best = training._resume(tmp_path / "run/state/last.ckpt", inputs, training.setup(inputs))
+    assert (progress.step, progress.best_step, progress.best_psnr) == (4, 4, 22.0) and best
+
+    monkeypatch.setattr(training, "validate", lambda *_: (float("nan"), float("nan")))
+    monkeypatch.setattr(training, "train_step", lambda *_: np.full(3, 0.1))
+    with pytest.raises(DDNetError, match="no longer finite at step 2"):
+        train(inputs, tmp_path / "other")
+
+
+def test_too_little_gpu_memory_is_said_in_one_line(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(training, "train_step", no_memory)
+    with pytest.raises(
+        DDNetError, match=r"ddnet_1b seed 5: the GPU's memory does not hold .*training\.batch"
+    ) as caught:
+        train(inputs, tmp_path / "run")
+    assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
 
 def test_damaged_and_foreign_models_are_refused_in_one_line(tmp_path: Path) -> None:

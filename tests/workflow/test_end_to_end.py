@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from projects import copy_project, planned, snakemake
 
 from ddnet.cli import CONFIG
 from ddnet.config import load_settings, load_variants
@@ -24,43 +21,12 @@ from ddnet.plan import ROOT, Plan
 
 SMOKE = "workflow/config/smoke.yaml"
 PLAN = Plan(load_settings(CONFIG / "smoke.yaml"), load_variants(CONFIG / "variants.yaml"))
-Job = tuple[str, str]  # rule, and what it is for
-
-
-def snakemake(project: Path, *arguments: str, check: bool = True) -> str:
-    environment = os.environ | {"PYTHONPATH": str(project)}
-    command = [sys.executable, "-m", "snakemake", *arguments]
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
-    output = done.stdout + done.stderr
-    assert not check or done.returncode == 0, output[-6000:]
-    return output
-
-
-def planned(project: Path, target: str = "all", *arguments: str) -> Counter[Job]:
-    """Jobs of a dry run, without the target rule itself."""
-    output = snakemake(project, target, "-n", "--cores", "2", "--configfile", SMOKE, *arguments)
-    jobs: Counter[Job] = Counter()
-    for block in re.split(r"(?=^(?:local)?rule \w+:$)", output, flags=re.M):
-        rule = re.match(r"(?:local)?rule (\w+):$", block, re.M)
-        if rule is None or rule[1] in ("all", "tables", "ablation"):
-            continue
-        wildcards = dict(re.findall(r"(\w+)=([^,\s]+)", (re.search(r"wildcards: (.*)", block) or [""] * 2)[1]))
-        subject = [wildcards.get(name, "") for name in ("variant", "table", "study", "source", "baseline")]
-        jobs[rule[1], "".join(subject)] += 1
-    return jobs
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of the project in which the smoke preset has run to its end."""
-    copy = tmp_path_factory.mktemp("project")
-    for name in ("Snakefile", "workflow", "profiles", "ddnet", "baselines", "CONTRIBUTING.md"):
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, copy / name)
-    shutil.copytree(ROOT / "results" / "paper", copy / "results" / "paper")
+    copy = copy_project(tmp_path_factory.mktemp("project"))
     snakemake(copy, "all", "--cores", "8", "--configfile", SMOKE)
     yield copy
 
@@ -100,7 +66,7 @@ def test_every_declared_file_is_there(project: Path) -> None:
 
 
 def test_a_second_run_has_nothing_to_do(project: Path) -> None:
-    assert planned(project) == Counter()
+    assert planned(project, SMOKE) == Counter()
     assert "Nothing to be done" in snakemake(project, "all", "--cores", "2", "--configfile", SMOKE)
 
 
@@ -152,12 +118,12 @@ def test_test_photographs_are_never_trained_on(project: Path) -> None:
 def test_a_comment_edit_plans_nothing(edited: Path) -> None:
     for file in ("ddnet/engine/train.py", "ddnet/models/fusion/gru.py", "workflow/scripts/train.py", "ddnet/plan.py"):
         append(edited / file, "\n# a remark\n")
-    assert planned(edited) == Counter()
+    assert planned(edited, SMOKE) == Counter()
 
 
 def test_an_edit_of_the_gru_plans_gru_variants_only(edited: Path) -> None:
     append(edited / "ddnet/models/fusion/gru.py", "\nX = 1\n")
-    jobs = planned(edited)
+    jobs = planned(edited, SMOKE)
     gru = {name for name in PLAN.selected if PLAN.variants[name].fusion == "gru"}
     for rule in ("train", "evaluate", "measure_complexity"):
         assert {subject for name, subject in jobs if name == rule} == gru
@@ -190,7 +156,7 @@ def test_the_recipe_for_a_new_fusion(edited: Path) -> None:
             ("export_mlflow", ""): 1,
         }
     )
-    assert planned(edited, "ablation") == only_ours
+    assert planned(edited, SMOKE, "ablation") == only_ours
     snakemake(edited, "ablation", "--cores", "8", "--configfile", SMOKE)
     table = pd.read_csv(edited / "results/tables/smoke/table4.csv")
     row = table[table["label"] == "FiLM fusion"]
@@ -228,19 +194,22 @@ def test_seeds_plan_their_own_trainings_only(project: Path) -> None:
 
 
 def test_published_depth_weights_take_the_place_of_the_fit(project: Path) -> None:
-    """Last, because it replaces the project's depth maps: `fit: null` asks for the two published files by name."""
+    """Last, because it replaces the project's depth maps: `fit: null` asks for the two published files."""
     import torch
 
     from ddnet.depth._network import DepthNetwork
 
     config = project / "workflow" / "config" / "published.yaml"
     config.write_text(re.sub(r"  fit: .*", "  fit: null", (project / SMOKE).read_text()))
-    target = ("data/smoke/depth/monodepth2/index.csv", "--cores", "2", "--configfile", str(config))
-    missing = snakemake(project, *target, "-n", check=False)
-    assert "data/weights/monodepth2/encoder.pth" in missing and "data/weights/monodepth2/depth.pth" in missing
+    nowhere = project / "nowhere.yaml"
+    nowhere.write_text("monodepth2: {about: weights, licence: own, by_hand: a zip, gigabytes: 0.1}\n")
+    options = ("--cores", "2", "--configfile", str(config), "--config", f"sources_file={nowhere}")
+    target = ("data/smoke/depth/monodepth2/index.csv", *options)
+    missing = snakemake(project, *target, check=False)
+    assert "data/weights/monodepth2" in missing and "a zip" in missing and "Traceback" not in missing
 
     folder = project / "data" / "weights" / "monodepth2"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     network = DepthNetwork()
     sizes = {"height": 64, "width": 64, "use_stereo": False}

@@ -1,9 +1,10 @@
 import os
 from pathlib import Path
 
-from ddnet.config import load_settings, load_variants, merge, validate_settings
+from ddnet.config import load_settings, load_sources, load_variants, validate_settings
 from ddnet.errors import DDNetError
-from ddnet.plan import TABLES, Plan, cpu_count, gpu_count, slug
+from ddnet.files import sha256
+from ddnet.plan import ROOT, TABLES, Plan, cpu_count, depth_needs, gpu_count, slug
 
 CONFIG_FOLDER = Path(workflow.basedir) / "workflow" / "config"
 
@@ -12,25 +13,30 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def make_plan():
-    """Settings of `--configfile`, or of the default preset with `--config` merged in, checked before anything runs."""
+    """Settings of `--configfile`, or of the default preset with `--config` merged in, checked before anything runs.
+
+    `--config variants_file=... sources_file=...` name other tables of variants and of sources.
+    """
     try:
         variants_file = config.pop("variants_file", None)
+        sources_file = config.pop("sources_file", None)
         if "preset" in config:
             settings = validate_settings(config, "configuration")
         else:
             settings = load_settings(CONFIG_FOLDER / "embedded.yaml", config)
-        return Plan(
-            settings,
-            load_variants(Path(variants_file or CONFIG_FOLDER / "variants.yaml")),
-        )
+        sources = load_sources(Path(sources_file or CONFIG_FOLDER / "sources.yaml"))
+        variants = load_variants(Path(variants_file or CONFIG_FOLDER / "variants.yaml"))
+        plan = Plan(settings, variants)
+        return plan, sources, plan.pictures()
     except DDNetError as error:
         raise SystemExit(
             f"error: {error}"
         ) from None  # one line, without Snakemake's stack of files
 
 
-PLAN = make_plan()
+PLAN, SOURCES, PICTURES = make_plan()
 GPUS = gpu_count()
+DEPTH_SOURCES = {slug(name): name for name in PLAN.depth_sources}
 
 # `--cores 8` on a machine with two: a job then asks for four of the eight for each processor it really uses, so that
 # two jobs run at a time, one thread each, instead of eight in each other's way. Jobs learn of it by the environment,
@@ -83,16 +89,29 @@ def complexity_files(names):
     return [f"results/complexity/{PLAN.settings.preset}/{name}.json" for name in names]
 
 
+def photograph_inputs(wildcards):
+    """Records of the fetched datasets; of a user's own folder, its pictures themselves."""
+    if PLAN.settings.data.kind == "folder":
+        return {"pictures": PICTURES}
+    return {
+        "fetched": [f"data/{{preset}}/fetched/{name}.json" for name in PLAN.datasets]
+    }
+
+
+def depth_weights(source):
+    """The network of a depth source: fitted here, or fetched."""
+    if item := PLAN.weights_item(source):
+        return {"weights": f"data/{{preset}}/fetched/{item}.json"}
+    if "model" in depth_needs(source):
+        return {"model": "data/{preset}/depth_model/monodepth2.pt"}
+    return {}
+
+
 def depth_inputs(wildcards):
-    """What a depth source is estimated from: the index, the fitted network, or another source's maps."""
-    inputs = {"index": "data/{preset}/index.csv"}
-    if wildcards.source == "monodepth2":
-        if PLAN.settings.depth.fit:
-            inputs["model"] = "data/{preset}/depth_model/monodepth2.pt"
-        else:  # the published pair of files, put there by the user
-            inputs["encoder"] = "data/weights/monodepth2/encoder.pth"
-            inputs["decoder"] = "data/weights/monodepth2/depth.pth"
-    elif wildcards.source == "shuffled":
+    """What a depth source is estimated from: the index, a network, or another source's maps."""
+    source = DEPTH_SOURCES[wildcards.source]
+    inputs = {"index": "data/{preset}/index.csv", **depth_weights(source)}
+    if wildcards.source == "shuffled":
         inputs["base"] = (
             f"data/{{preset}}/depth/{slug(PLAN.settings.depth.source)}/index.csv"
         )
@@ -103,6 +122,16 @@ def run_depth(wildcards):
     """Depth maps that a variant reads; none for a variant without depth."""
     source = PLAN.depth_source(wildcards.variant)
     return f"data/{wildcards.preset}/depth/{slug(source)}/index.csv" if source else []
+
+
+def run_patch_depth(wildcards):
+    """Depth of the training patches by themselves, where the preset asks for the released code's way."""
+    source = PLAN.depth_source(wildcards.variant)
+    if PLAN.settings.depth.training == "image" or not source:
+        return []
+    if "model" not in depth_needs(source):
+        return []
+    return f"data/{wildcards.preset}/depth/{slug(source)}/patches.npy"
 
 
 def dumped(names):

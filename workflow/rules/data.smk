@@ -1,32 +1,71 @@
-rule render_scenes:
-    output:
-        manifest="data/{preset}/scenes.json",
-    log:
-        "logs/{preset}/render_scenes.log",
-    benchmark:
-        "logs/{preset}/render_scenes.tsv"
-    threads: TOTAL_CORES
-    params:
-        data=PLAN.part("data")["data"],
-        code=PLAN.code(["ddnet.data.embedded"], script="render_scenes"),
-    script:
-        "../scripts/render_scenes.py"
+if PLAN.settings.data.kind == "embedded":
+
+    rule render_scenes:
+        output:
+            manifest="data/{preset}/scenes.json",
+        log:
+            "logs/{preset}/render_scenes.log",
+        benchmark:
+            "logs/{preset}/render_scenes.tsv"
+        threads: TOTAL_CORES
+        params:
+            data=PLAN.part("data")["data"],
+            code=PLAN.code(["ddnet.data.embedded"], script="render_scenes"),
+        script:
+            "../scripts/render_scenes.py"
+
+    rule index_dataset:
+        input:
+            manifest="data/{preset}/scenes.json",
+        output:
+            index="data/{preset}/index.csv",
+        log:
+            "logs/{preset}/index_dataset.log",
+        threads: CORES_PER_CPU
+        params:
+            code=PLAN.code(
+                ["ddnet.data.embedded", "ddnet.data.index"], script="index_dataset"
+            ),
+        script:
+            "../scripts/index_dataset.py"
+
+else:
+
+    rule index_photographs:
+        input:
+            unpack(photograph_inputs),
+        output:
+            index="data/{preset}/index.csv",
+        log:
+            "logs/{preset}/index_photographs.log",
+        threads: TOTAL_CORES
+        params:
+            data=PLAN.part("data")["data"],
+            splits=sha256(ROOT / "ddnet" / "data" / "splits" / "dpdd.csv")[:12],
+            code=PLAN.code(["ddnet.engine.fetch_data"], script="index_photographs"),
+        script:
+            "../scripts/index_photographs.py"
 
 
-rule index_dataset:
-    input:
-        manifest="data/{preset}/scenes.json",
+# The files themselves lie in data/<item>/ (data/weights/<item>/), shared by all presets, or in a copy at hand. Only the
+# record is declared: Snakemake deletes the outputs of a job that fails, and nobody wants to download DPDD twice.
+rule fetch_item:
     output:
-        index="data/{preset}/index.csv",
+        record="data/{preset}/fetched/{item}.json",
     log:
-        "logs/{preset}/index_dataset.log",
+        "logs/{preset}/fetch_item/{item}.log",
+    wildcard_constraints:
+        item="|".join(SOURCES),
     threads: CORES_PER_CPU
     params:
-        code=PLAN.code(
-            ["ddnet.data.embedded", "ddnet.data.index"], script="index_dataset"
+        source=lambda wildcards: SOURCES[wildcards.item].model_dump(mode="json"),
+        local=lambda wildcards: PLAN.local_copy(wildcards.item),
+        data=lambda wildcards: (
+            PLAN.part("data")["data"] if wildcards.item == "dpdd" else None
         ),
+        code=PLAN.code(["ddnet.engine.fetch_data"], script="fetch_item"),
     script:
-        "../scripts/index_dataset.py"
+        "../scripts/fetch_item.py"
 
 
 rule extract_patches:

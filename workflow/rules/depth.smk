@@ -35,16 +35,15 @@ rule estimate_depth:
     log:
         "logs/{preset}/estimate_depth/{source}.log",
     threads: CORES_PER_CPU
-    params:
-        size=lambda wildcards: [PLAN.settings.depth.height, PLAN.settings.depth.width],
-        source=lambda wildcards: next(
-            name
-            for name in [
-                PLAN.settings.depth.source,
-                *filter(None, map(PLAN.depth_source, PLAN.variants)),
-            ]
-            if slug(name) == wildcards.source
+    resources:
+        gpu=lambda wildcards: (
+            min(1, GPUS)
+            if "model" in depth_needs(DEPTH_SOURCES[wildcards.source])
+            else 0
         ),
+    params:
+        size=[PLAN.settings.depth.height, PLAN.settings.depth.width],
+        source=lambda wildcards: DEPTH_SOURCES[wildcards.source],
         seed=PLAN.settings.data.seed if PLAN.settings.data.kind == "embedded" else 0,
         code=lambda wildcards: PLAN.code(
             [
@@ -55,3 +54,27 @@ rule estimate_depth:
         ),
     script:
         "../scripts/estimate_depth.py"
+
+
+rule estimate_patch_depth:
+    input:
+        unpack(lambda wildcards: depth_weights(DEPTH_SOURCES[wildcards.source])),
+        patches="data/{preset}/patches/patches.csv",
+    output:
+        depths="data/{preset}/depth/{source}/patches.npy",
+    log:
+        "logs/{preset}/estimate_patch_depth/{source}.log",
+    threads: CORES_PER_CPU
+    resources:
+        gpu=min(1, GPUS),
+    params:
+        source=lambda wildcards: DEPTH_SOURCES[wildcards.source],
+        code=lambda wildcards: PLAN.code(
+            [
+                "ddnet.engine.patch_depth",
+                f"ddnet.depth.{wildcards.source.split('-')[0]}",
+            ],
+            script="estimate_patch_depth",
+        ),
+    script:
+        "../scripts/estimate_patch_depth.py"

@@ -25,7 +25,8 @@ rule evaluate:
         variant=lambda wildcards: PLAN.variants[wildcards.variant].model_dump(
             mode="json"
         ),
-        default_source=PLAN.settings.depth.source,
+        depth=PLAN.part("depth")["depth"],
+        trial=PLAN.trial is not None,
         code=lambda wildcards: PLAN.code(
             ["ddnet.engine.evaluate", "ddnet.report.model_card", *METRIC_MODULES],
             wildcards.variant,

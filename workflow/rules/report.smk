@@ -1,17 +1,28 @@
 RUNS = "results/runs/{preset}"
 PRINTED = Path(workflow.basedir) / "results" / "paper"
+
+
+def depth_note():
+    """Where depth comes from, in the words of a footnote."""
+    depth = PLAN.settings.depth
+    note = depth.source
+    if PLAN.weights_item(note):
+        note += " (published weights)"
+    elif "model" in depth_needs(note):
+        note += " (its network fitted on this benchmark from scratch, not the published weights)"
+    if depth.training == "patch":
+        note += " (training patches by themselves, as in the released code)"
+    return note
+
+
 REPORT_SETTINGS = {
     "preset": PLAN.settings.preset,
     "seeds": list(PLAN.settings.seeds),
     "datasets": list(PLAN.datasets),
     "width": PLAN.settings.model.width,
     "depth_source": PLAN.settings.depth.source,
-    "depth_note": PLAN.settings.depth.source
-    + (
-        " (its network fitted on this benchmark from scratch, not the published weights)"
-        if PLAN.settings.depth.fit
-        else ""
-    ),
+    "depth_note": depth_note(),
+    "trial": PLAN.trial is not None,
     "panels": PLAN.settings.evaluation.panels,
 }
 

@@ -3,6 +3,7 @@ rule train:
         index="data/{preset}/index.csv",
         patches="data/{preset}/patches/patches.csv",
         depth=run_depth,
+        patch_depth=run_patch_depth,
         weights="data/weights/fetched.json",
     output:
         model="results/runs/{preset}/{variant}-seed{seed}/model.pt",

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from ddnet.data.index import read_index
 from ddnet.engine.estimate_depth import estimate_depth
+from ddnet.engine.fetch_data import network_path
 from ddnet.log import job_log
 
 job = snakemake
 with job_log(str(job.log)):
-    published = Path(job.input.encoder).parent if job.input.get("encoder") else None
-    model = job.input.get("model", published)
+    model = network_path(job.input.get("model"), job.input.get("weights"))
     estimate_depth(
         [scene for scene in read_index(job.input.index) if scene.split != "train_depth"],
         job.params.source,

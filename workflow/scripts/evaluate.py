@@ -7,7 +7,7 @@ import torch
 from ddnet.data.index import panel_scenes, read_index
 from ddnet.engine.checkpoint import load_run
 from ddnet.engine.estimate_depth import DepthStore
-from ddnet.engine.evaluate import ModelRestorer, evaluate, write_evaluation, write_gate_maps
+from ddnet.engine.evaluate import ModelRestorer, best_device, evaluate, write_evaluation, write_gate_maps
 from ddnet.log import job_log
 from ddnet.metrics import build_metrics
 from ddnet.plan import job_threads
@@ -23,10 +23,13 @@ with job_log(str(job.log)):
     depths = DepthStore(Path(job.input.depth).parent) if job.input.depth else lambda scene: None
     scenes = read_index(job.input.index, split="test")
     panels = panel_scenes(scenes, spec["panels"])
-    metrics, unavailable = build_metrics(spec["metrics"], Path(job.input.weights).parent)
-    restorer = ModelRestorer(run.model)
+    device = best_device()
+    metrics, unavailable = build_metrics(spec["metrics"], Path(job.input.weights).parent, str(device))
+    restorer = ModelRestorer(run.model, device)
     rows = evaluate(restorer, scenes, depths, metrics, out, spec["save"], {scene.key for scene in panels})
     write_gate_maps(restorer.model, panels, depths, out)
     write_evaluation(job.output.summary, rows, unavailable, {"provenance": watch.manifest(code_digest=job.params.code)})
-    [info] = variant_infos([job.params.variant], job.params.default_source)
-    write_model_card(job.output.card, info, int(job.wildcards.seed), out, Path(job.input.complexity))
+    [info] = variant_infos([job.params.variant], job.params.depth["source"])
+    complexity = Path(job.input.complexity)
+    seed, depth, trial = int(job.wildcards.seed), job.params.depth, job.params.trial
+    write_model_card(job.output.card, info, seed, out, complexity, depth=depth, trial=trial)

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from ddnet.data.index import read_index
-from ddnet.engine.evaluate import evaluate, write_evaluation
+from ddnet.engine.evaluate import best_device, evaluate, write_evaluation
 from ddnet.log import job_log
 from ddnet.metrics import build_metrics
 from ddnet.plan import job_threads
@@ -18,7 +18,8 @@ torch.set_num_threads(job_threads(job.threads))
 with job_log(str(job.log)):
     watch, name = Stopwatch(), job.wildcards.baseline
     restorer = getattr(import_module(f"baselines.{name}"), class_name(name))()
-    metrics, unavailable = build_metrics(job.params.evaluation["metrics"], Path(job.input.weights).parent)
+    weights = Path(job.input.weights).parent
+    metrics, unavailable = build_metrics(job.params.evaluation["metrics"], weights, str(best_device()))
     scenes = read_index(job.input.index, split="test")
     rows = evaluate(restorer, scenes, lambda scene: None, metrics, Path(job.output.images).parent, save="none")
     write_evaluation(job.output.summary, rows, unavailable, {"provenance": watch.manifest(code_digest=job.params.code)})

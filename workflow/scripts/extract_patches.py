@@ -7,8 +7,10 @@ from ddnet.config import Patches
 from ddnet.data.index import read_index
 from ddnet.data.patches import extract_patches
 from ddnet.log import job_log
+from ddnet.plan import job_threads
 
 with job_log(str(snakemake.log)):
     scenes = read_index(snakemake.input.index, split="train")
-    count = extract_patches(scenes, Path(snakemake.output[0]).parent, Patches(**snakemake.params.patches))
+    threads = job_threads(snakemake.threads)
+    count = extract_patches(scenes, Path(snakemake.output[0]).parent, Patches(**snakemake.params.patches), threads)
     logging.info("%d patches of %d images", count, len(scenes))

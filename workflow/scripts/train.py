@@ -14,6 +14,7 @@ from ddnet.plan import job_threads
 job = snakemake
 torch.set_num_threads(job_threads(job.threads))
 with job_log(str(job.log)):
+    per_patch = job.input.get("patch_depth")
     inputs = Inputs(
         variant=Variant(**job.params.variant),
         seed=int(job.wildcards.seed),
@@ -23,11 +24,13 @@ with job_log(str(job.log)):
         training_scenes=read_index(job.input.index, split="train"),
         validation=read_index(job.input.index, split="val"),
         depth=Path(job.input.depth).parent if job.input.depth else None,
+        patch_depth=Path(per_patch) if per_patch else None,
         weights=Path(job.input.weights).parent,
         stamp={
             "code_digest": job.params.code,
             "data_digest": sha256(job.input.index)[:12],
             "depth_source": job.params.depth_source,
-        },
+        }
+        | ({"depth_training": "patch"} if per_patch else {}),
     )
     train(inputs, Path(job.output.model).parent)

@@ -1,0 +1,94 @@
+"""What a preset has to fetch: which files make up each item, where they are kept, and the record of where they lie."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ddnet.config import DpddData, FolderData, Item
+from ddnet.data.dpdd import index_dpdd, wanted_dpdd
+from ddnet.data.folder import index_folder
+from ddnet.data.index import Scene
+from ddnet.data.realdof import index_realdof, wanted_realdof
+from ddnet.depth._wanted import wanted_depth_anything, wanted_monodepth2
+from ddnet.errors import DDNetError
+from ddnet.fetch import Fetched, Wanted
+from ddnet.files import write_json
+
+log = logging.getLogger(__name__)
+
+WEIGHTS: dict[str, Callable[[], Wanted]] = {"monodepth2": wanted_monodepth2, "depth_anything": wanted_depth_anything}
+
+
+def folder_of(item: str) -> Path:
+    """Where an item is kept, relative to the working directory; shared by all presets."""
+    return Path("data") / "weights" / item if item in WEIGHTS else Path("data") / item
+
+
+def wanted_files(item: str, data: DpddData | None = None) -> Wanted:
+    """The files that an item consists of; of DPDD, as `data` asks for it.
+
+    Raises:
+        DDNetError: nobody says what such an item consists of.
+    """
+    if item in WEIGHTS:
+        return WEIGHTS[item]()
+    if item == "realdof":
+        return wanted_realdof()
+    if item == "dpdd":
+        data = data or DpddData(kind="dpdd")
+        return wanted_dpdd(data.trial, data.size)
+    raise DDNetError(f"no item '{item}' to fetch; known are dpdd, realdof, {', '.join(WEIGHTS)}")
+
+
+def source_of(item: str, sources: Mapping[str, Item]) -> Item:
+    """An item's entry in the table of sources.
+
+    Raises:
+        DDNetError: it has none.
+    """
+    if item not in sources:
+        raise DDNetError(f"the table of sources has no item '{item}'; it has {', '.join(sources)}")
+    return sources[item]
+
+
+def write_fetched(path: str | Path, fetched: Fetched) -> None:
+    """Record where the files of an item lie, and their digests."""
+    files = {name: str(file) for name, file in fetched.files.items()}
+    write_json(path, {"source": fetched.source, "files": files, "digests": fetched.digests})
+
+
+def read_fetched(path: str | Path) -> Fetched:
+    """Read the record that `write_fetched` made."""
+    record: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    return Fetched(record["source"], {name: Path(file) for name, file in record["files"].items()}, record["digests"])
+
+
+def network_path(fitted: str | Path | None, record: str | Path | None) -> Path | None:
+    """Weights of a depth network: the fitted file, or the folder that a record names; None where there is neither."""
+    if fitted:
+        return Path(fitted)
+    return next(iter(read_fetched(record).files.values())).parent if record else None
+
+
+def index_photographs(data: DpddData | FolderData, fetched: Mapping[str, Path]) -> list[Scene]:
+    """Check every pair of photographs and list them.
+
+    Args:
+        data: which photographs.
+        fetched: for DPDD, the records of `dpdd` and `realdof`.
+
+    Raises:
+        DDNetError: a pair is missing, unreadable, or not what the dataset is known to be.
+    """
+    if isinstance(data, FolderData):
+        return index_folder(data)
+    dpdd, realdof = (read_fetched(fetched[item]) for item in ("dpdd", "realdof"))
+    scenes = index_dpdd(dpdd.files, dpdd.digests, data.size, data.trial)
+    scenes += index_realdof(realdof.files, realdof.digests, data.trial)
+    kinds = sorted({(scene.width, scene.height, scene.bits) for scene in scenes if scene.dataset == "realdof"})
+    log.info("RealDOF as found: %s", ", ".join(f"{width} x {height} at {bits} bits" for width, height, bits in kinds))
+    return scenes

@@ -1,0 +1,12 @@
+"""Estimate the depth of every training patch by itself, as the released code does."""
+
+from pathlib import Path
+
+from ddnet.engine.fetch_data import network_path
+from ddnet.engine.patch_depth import estimate_patch_depth
+from ddnet.log import job_log
+
+job = snakemake
+with job_log(str(job.log)):
+    model = network_path(job.input.get("model"), job.input.get("weights"))
+    estimate_patch_depth(Path(job.input.patches).parent, job.params.source, Path(job.output.depths), model)
