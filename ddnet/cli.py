@@ -19,6 +19,7 @@ from ddnet.config import (
     load_settings,
     load_sources,
     load_variants,
+    source_of,
 )
 from ddnet.errors import DDNetError
 from ddnet.plan import ROOT, TABLES, Plan, gpu_count
@@ -117,59 +118,70 @@ def _data_status(arguments: argparse.Namespace) -> None:
     """What a preset has, and what it would download, without asking the network."""
     import shutil
 
-    from ddnet.engine.fetch_data import folder_of, source_of, wanted_files
+    from ddnet.engine.fetch_data import folder_of, wanted_files
     from ddnet.fetch import status_item
+    from ddnet.log import format_bytes
     from ddnet.weights import read_manifest
 
     plan, sources = _plan(arguments), load_sources(arguments.sources or CONFIG / "sources.yaml")
     data = plan.settings.data if isinstance(plan.settings.data, DpddData) else None
     for name in plan.items:
         item, local = source_of(name, sources), plan.local_copy(name)
-        found = status_item(name, item, wanted_files(name, data), folder_of(name), Path(local) if local else None)
-        needed = f" of {found.needed:,}" if found.needed else ""
-        print(f"{name + ':':<16}{found.have:,}{needed} files, {found.bytes / 1e9:.2f} GB in {local or folder_of(name)}")
+        wanted, folder = wanted_files(name, data), folder_of(name)
+        found = status_item(name, item, wanted, folder, Path(local).expanduser() if local else None)
+        begun = f", {format_bytes(found.begun)} of downloads begun" if found.begun else ""
+        size = f"{format_bytes(found.bytes)}{begun} in {local or folder}"
+        print(f"{name + ':':<16}{found.have:,} of {found.needed:,} files, {size}")
         print(f"{'':<16}{item.about}; licence: {item.licence}")
-        if not found.complete:
+        if local and not found.complete:
+            print(f"{'':<16}{found.source}; correct data.{name}, or leave it out to fetch")
+        elif not found.complete and found.have >= found.needed:
+            print(f"{'':<16}too many files; delete those that do not belong there")
+        elif not found.complete:
+            share = (found.needed - found.have) / wanted_files(name).needed  # a trial takes but a part of all
             first = item.sources[0].url if item.sources else item.by_hand
-            print(f"{'':<16}to be fetched: about {item.gigabytes:g} GB in all, first from {first}")
+            print(f"{'':<16}to be fetched: about {format_bytes(share * item.gigabytes * 1e9)}, first from {first}")
     if not plan.items:
         print(f"preset {plan.settings.preset} fetches no dataset")
     trunks = read_manifest(Path("data") / "weights")
     for name in dict.fromkeys(["alexnet", "squeezenet1_1", plan.settings.training.perceptual.trunk]):
         entry = trunks.get(name, {"status": "to be fetched by the rule fetch_weights", "source": "", "reason": ""})
         print(f"{name + ':':<16}{': '.join(filter(None, [entry['status'], entry['source'] or entry['reason']]))}")
-    print(f"{'free space:':<16}{shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB")
+    free = shutil.disk_usage("data" if Path("data").is_dir() else ".").free  # data/ may be a link to a larger disk
+    print(f"{'free space:':<16}{format_bytes(free)}")
 
 
 def _data_verify(arguments: argparse.Namespace) -> None:
     """Hash every fetched file again and compare with what was recorded when it was first seen."""
-    from ddnet.engine.fetch_data import folder_of
+    from ddnet.engine.fetch_data import folder_of, wanted_files
     from ddnet.fetch import verify_item
 
+    plan = _plan(arguments)
+    data = plan.settings.data if isinstance(plan.settings.data, DpddData) else None
     problems = []
-    for name in _plan(arguments).items:
-        found = verify_item(name, folder_of(name))
-        print(f"{name + ':':<16}{'verified' if not found else f'{len(found)} problems'}")
+    for name in plan.items:
+        count, found = verify_item(name, wanted_files(name, data), folder_of(name))
+        print(f"{name + ':':<16}{count:,} files verified{f', problems: {len(found)}' if found else ''}")
         problems += found
     for problem in problems:
         print(problem)
     if problems:
-        raise DDNetError(f"{len(problems)} files are missing or changed; delete them and fetch again")
+        raise DDNetError(
+            f"not all is as recorded (problems: {len(problems)}); put the original files back, or delete those that "
+            "were fetched, and fetch again: snakemake with --forcerun fetch_item"
+        )
 
 
 def _estimate(arguments: argparse.Namespace) -> None:
     """What a preset costs on this machine, from steps measured here and now."""
-    import logging
     import os
 
     # Before torch is imported: with OpenMP's default spinning, steps on shared cores take many times as long.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    from ddnet.engine.estimate_cost import estimate, format_estimate
+    from ddnet.engine.estimate_cost import estimate
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     items = load_sources(CONFIG / "sources.yaml")
-    found = estimate(_plan(arguments), items, Path("data") / "weights", arguments.step_limit_s, arguments.tflops)
-    print("\n".join(format_estimate(found)))
+    print("\n".join(estimate(_plan(arguments), items, arguments.step_limit_s, arguments.tflops)))
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
@@ -202,13 +214,14 @@ def parser() -> argparse.ArgumentParser:
     ):
         action = actions.add_parser(name, help=text)
         action.add_argument("--preset", default="paper", help="a preset's name or file (default: paper)")
-        action.add_argument("--sources", type=Path, help="another table of sources than workflow/config/sources.yaml")
         action.set_defaults(run=run)
+        if run is _data_status:
+            action.add_argument("--sources", type=Path, help="another table than workflow/config/sources.yaml")
     cost = commands.add_parser(
         "estimate", help="hours, disk and memory of a preset on this machine, steps measured now"
     )
     cost.add_argument("--preset", default="paper", help="a preset's name or file (default: paper)")
-    cost.add_argument("--step-limit-s", type=float, default=60.0, help="longest measured step, seconds (default: 60)")
+    cost.add_argument("--step-limit-s", type=float, default=60.0, help="seconds for measuring a step (default: 60)")
     cost.add_argument("--tflops", type=float, help="also the hours at so many TFLOP/s sustained, by counted FLOP")
     cost.set_defaults(run=_estimate)
     schema = commands.add_parser("schema", help="JSON schema of a preset, for editors: workflow/config/schema.json")

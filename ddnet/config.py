@@ -6,6 +6,7 @@ Standard library, pydantic and yaml only: a dry run of the workflow must not pay
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -344,11 +345,24 @@ def load_sources(path: Path) -> dict[str, Item]:
     """
     items = {}
     for name, values in _read_yaml(path).items():
+        if not isinstance(values, dict):
+            raise DDNetError(f"{path}: '{name}' needs the keys about, licence, by_hand, gigabytes and sources below it")
         try:
             items[name] = Item.model_validate(values)
         except ValidationError as error:
             raise _explain(error, Item, f"{path}, item '{name}'") from None
     return items
+
+
+def source_of(item: str, sources: Mapping[str, Item]) -> Item:
+    """An item's entry in the table of sources.
+
+    Raises:
+        DDNetError: it has none.
+    """
+    if item not in sources:
+        raise DDNetError(f"the table of sources has no item '{item}'; it has {', '.join(sources)}")
+    return sources[item]
 
 
 def find_variant(variants: dict[str, Variant], name: str) -> Variant:

@@ -189,7 +189,7 @@ class Plan:
         """All files of a user's own folders of pairs, so that a changed picture makes the index anew.
 
         Raises:
-            DDNetError: no such folder, or nothing in it.
+            DDNetError: no such folder, nothing in it, or a name that the workflow cannot carry.
         """
         data = self.settings.data
         if data.kind != "folder":
@@ -201,7 +201,13 @@ class Plan:
             inside = [path for path in folder.expanduser().rglob("[!.]*") if path.is_file()]
             if not inside:
                 raise DDNetError(f"data.{key}: no pictures in {folder}; name a folder that holds source/ and target/")
-            found += [str(path) for path in inside]
+            for name in map(str, inside):
+                if {"{", "}"} & set(name) or name.encode(errors="replace").decode() != name:
+                    raise DDNetError(
+                        f"data.{key}: {os.fsencode(name)!r}: braces (Snakemake's wildcards) and names that are not "
+                        "UTF-8 cannot be used; rename it"
+                    )
+                found.append(name)
         return sorted(found)
 
     def code(self, modules: Sequence[str], variant: str | None = None, script: str | None = None) -> str:

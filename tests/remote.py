@@ -121,6 +121,14 @@ class Asked:
         return self.headers.get("range")
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, *_: object) -> None:
+        """A client that was killed is no news; a fault of ours shows in what the client gets."""
+
+
 class Remote:
     """The server; a context manager, also usable with `start` and `stop`. Files may be added while it runs."""
 
@@ -133,9 +141,7 @@ class Remote:
         self.sent = 0  # bytes of bodies, all requests together
         self._faults: defaultdict[str, list[tuple[Fault, bool]]] = defaultdict(list)
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"remote": self}))
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
+        self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"remote": self}))
         self._closing = threading.Event()
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 

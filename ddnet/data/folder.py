@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ddnet.config import FolderData
-from ddnet.data.index import PairFiles, Scene, describe_pairs
+from ddnet.data.index import ImageFile, PairFiles, Scene, describe_pairs
 from ddnet.errors import DDNetError
 
 log = logging.getLogger(__name__)
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 SPLITS = ("train", "val", "test")
 LONGEST_NAME = 80
+SMALLEST_SIDE = 32  # pixels; AlexNet's strides (LPIPS) leave nothing of less than 31
+ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 
 Files = tuple[Path, Path]  # source, target
 
@@ -30,8 +33,9 @@ def index_folder(data: FolderData) -> list[Scene]:
     three splits with both folders each. Sub-folders are not searched, hidden files ignored.
 
     Raises:
-        DDNetError: a folder is missing or empty, an image has no partner, is unreadable, or differs from its partner
-            in size or bit depth; or there are too few pairs for three splits.
+        DDNetError: a folder is missing or empty; an image has no partner, is unreadable, too small or to be turned, or
+            differs from its partner in size or bit depth, or not at all; a picture is in two splits; or there are too
+            few pairs for three splits.
     """
     path = data.path.expanduser()
     _require_folder(path, "data.path")
@@ -39,16 +43,43 @@ def index_folder(data: FolderData) -> list[Scene]:
     flat = [role for role in ("source", "target") if _is_folder(path / role)]
     if given and flat:
         raise DDNetError(f"{path}: has {given[0]}/ beside {flat[0]}/; keep either the splits or source/ and target/")
+    if given and len(given) < len(SPLITS):
+        raise DDNetError(
+            f"{path}: has {', '.join(given)} of {', '.join(SPLITS)}; all three are needed, or source/ and target/ alone"
+        )
     if given:
         pairs = {split: _pairs(path / split) for split in SPLITS}
     else:
         pairs = draw_splits(path, _pairs(path), data.val, data.test, data.seed)
-    scenes = describe_pairs(data.name, [entry for split in SPLITS for entry in _entries(split, pairs[split])])
+    listed = {data.name: [entry for split in SPLITS for entry in _entries(split, pairs[split])]}
     if data.second:
         second = data.second.expanduser()
         _require_folder(second, "data.second")
-        scenes += describe_pairs(f"{data.name}_second", _entries("test", _pairs(second)))
+        listed[f"{data.name}_second"] = _entries("test", _pairs(second))
+    scenes = [
+        scene for name, entries in listed.items() for scene in describe_pairs(name, entries, problem=_size_problem)
+    ]
+    _require_apart(scenes)
     return scenes
+
+
+def _size_problem(found: ImageFile) -> str:
+    if min(found.height, found.width) >= SMALLEST_SIDE:
+        return ""
+    return f"{found}; both sides must be at least {SMALLEST_SIDE} px, or LPIPS cannot measure it: remove the pair"
+
+
+def _require_apart(scenes: Sequence[Scene]) -> None:
+    """Refuse a file that is in two splits: what was trained or chosen on would be tested on."""
+    seen: dict[str, tuple[str, Path]] = {}
+    for scene in scenes:
+        for file, digest in ((scene.image, scene.image_sha256), (scene.target, scene.target_sha256)):
+            split, first = seen.setdefault(digest, (scene.split, file))
+            if split != scene.split:
+                raise DDNetError(
+                    f"{file}: the same file as {first}, one for {scene.split}, the other for {split}; remove one, or "
+                    "lay out train/, val/ and test/ yourself with both in the same one"
+                )
 
 
 def draw_splits(path: Path, pairs: Sequence[Files], val: float, test: float, seed: int) -> dict[str, list[Files]]:
@@ -60,7 +91,7 @@ def draw_splits(path: Path, pairs: Sequence[Files], val: float, test: float, see
     Raises:
         DDNetError: fewer than one pair would be left for training.
     """
-    ranked = sorted(pairs, key=lambda pair: hashlib.sha256(f"{seed}/{pair[0].stem}".encode()).digest())
+    ranked = sorted(pairs, key=lambda pair: hashlib.sha256(f"{seed}/{stem_of(pair[0])}".encode()).digest())
     tests, vals = (max(1, int(share * len(ranked) + 0.5)) for share in (test, val))
     if tests + vals >= len(ranked):
         raise DDNetError(
@@ -92,10 +123,23 @@ def by_stem(files: Iterable[Path]) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for file in sorted(files):
-        if file.stem in found:
-            raise DDNetError(f"{file}: {found[file.stem].name} beside it has the same name; keep one of the two")
-        found[file.stem] = file
+        stem = stem_of(file)
+        if stem in found:
+            raise DDNetError(f"{file}: {found[stem].name} beside it has the same name; keep one of the two")
+        found[stem] = file
     return found
+
+
+def stem_of(file: Path) -> str:
+    """A file's name without its ending, in Unicode's composed form: macOS writes the umlauts of its names in two parts.
+
+    Raises:
+        DDNetError: the name is not UTF-8 (files of an old system) or has line breaks: no table could list it.
+    """
+    stem = unicodedata.normalize("NFC", file.stem)
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in stem):  # control, or a byte that is no UTF-8
+        raise DDNetError(f"{file.parent}: the name {os.fsencode(file.name)!r} is not plain UTF-8; rename the file")
+    return stem
 
 
 def natural(stem: str) -> tuple[list[tuple[int, str]], str]:
@@ -118,11 +162,11 @@ def scene_names(stems: Sequence[str]) -> list[str]:
 
 
 def _digest(stem: str) -> str:
-    return hashlib.sha256(stem.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return hashlib.sha256(stem.encode()).hexdigest()[:8]
 
 
 def _entries(split: str, pairs: Sequence[Files]) -> list[PairFiles]:
-    names = scene_names([source.stem for source, _ in pairs])
+    names = scene_names([stem_of(source) for source, _ in pairs])
     return [PairFiles(split, name, "", *pair) for name, pair in zip(names, pairs, strict=True)]
 
 
@@ -156,7 +200,26 @@ def _images(folder: Path) -> dict[str, Path]:
     if others := sorted(file.name for file in files if file not in images):
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         log.warning("%s: left aside, because of its ending: %s%s", folder, others[0], more)
+    for image in images:
+        _require_upright(image)
     return by_stem(images)
+
+
+def _require_upright(file: Path) -> None:
+    """Refuse a picture that viewers turn by its EXIF tag: OpenCV turns some formats (TIFF), and others not (JPEG)."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            # Pillow would decode a whole PNG to look for EXIF behind its pixels, where hardly any has it.
+            orientation = image.getexif().get(ORIENTATION, 1) if image.format != "PNG" or "exif" in image.info else 1
+    except Exception:  # not Pillow's to say what is wrong with a file: its inspection follows
+        return
+    if orientation != 1:
+        raise DDNetError(
+            f"{file}: its EXIF orientation ({orientation}) asks viewers to turn it, which is not done here; turn the "
+            "pixels of source and target for good (exiftran -a, mogrify -auto-orient)"
+        )
 
 
 def _pairs(folder: Path) -> list[Files]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -63,6 +64,7 @@ class ImageFile:
     bits: int
     spread: bool  # a 16-bit file with no more than 8 bits in it
     sha256: str
+    pixels: str  # SHA-256 of what it shows, whatever the format of the file
 
     def __str__(self) -> str:
         """In words, for messages."""
@@ -90,24 +92,29 @@ def inspect_image(path: Path) -> ImageFile:
     """Read a whole image and say what it is.
 
     Raises:
-        DDNetError: the file is missing, cut short, or not an image of 8 or 16 bits.
+        DDNetError: the file is missing, cut short, not an image of 8 or 16 bits, or nobody may read it.
     """
+    try:
+        digest = sha256(path)
+    except OSError as error:
+        raise DDNetError(f"{path}: cannot be read ({error.strerror}); check its name and permissions") from None
     raw = read_raw_rgb(path)  # OpenCV refuses PNG, TIFF and BMP that end early or (PNG) fail their checksums
     _check_jpeg(path)
-    return ImageFile(path, raw.shape[0], raw.shape[1], bit_depth(raw), _is_spread(raw), sha256(path))
+    pixels = hashlib.sha256(raw.data).hexdigest()
+    return ImageFile(path, raw.shape[0], raw.shape[1], bit_depth(raw), _is_spread(raw), digest, pixels)
 
 
 def _check_jpeg(path: Path) -> None:
     """OpenCV fills up a JPEG that ends early with grey and says nothing; Pillow refuses it."""
-    from PIL import Image
+    from PIL.JpegImagePlugin import JpegImageFile  # `Image.open` would refuse a large one as a decompression bomb
 
     with path.open("rb") as stream:
         if stream.read(2) != b"\xff\xd8":
             return
     try:
-        with Image.open(path) as image:
+        with JpegImageFile(path) as image:
             image.load()
-    except OSError as error:
+    except (OSError, SyntaxError) as error:
         raise DDNetError(f"{path}: a damaged JPEG ({error}); copy or export it again") from None
 
 
@@ -186,18 +193,25 @@ def describe_pairs(
         problem: as in `inspect_images`.
 
     Raises:
-        DDNetError: a file is missing, unreadable, changed or has a problem, or a pair differs in size or bit depth.
+        DDNetError: a file is missing, unreadable, changed or has a problem, or a pair differs in size or bit depth,
+            or shows the same picture twice.
     """
 
     def any_problem(found: ImageFile) -> str:
         if digests is not None and digests.get(found.path) != found.sha256:
             return (
                 "its SHA-256 is not the one recorded when it was first seen; the file has changed: "
-                "put the original back, or delete it and fetch again"
+                "put the original back, or delete it and fetch again (snakemake with --forcerun fetch_item)"
             )
         return problem(found)
 
     found = inspect_images([file for pair in pairs for file in (pair.image, pair.target)], dataset, any_problem)
+    for image, target in zip(found[::2], found[1::2], strict=True):
+        if image.pixels == target.pixels:
+            raise DDNetError(
+                f"{image.path}: shows the very pixels of its target {target.path}: nothing to restore, and its PSNR "
+                "would be infinite; put the defocused photograph there, or remove the pair"
+            )
     return [
         _scene(dataset, pair.split, pair.scene, pair.location, image, target, None)
         for pair, image, target in zip(pairs, found[::2], found[1::2], strict=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from ddnet.config import Trial
-from ddnet.data.folder import SUFFIXES, by_stem, pair_by_order, pair_by_stem, scene_names
+from ddnet.data.folder import SUFFIXES, by_stem, pair_by_order, pair_by_stem, scene_names, stem_of
 from ddnet.data.index import PairFiles, Scene, describe_pairs, image_problem
 from ddnet.errors import DDNetError
 from ddnet.fetch import Wanted
@@ -56,6 +56,6 @@ def index_realdof(files: Mapping[str, Path], digests: Mapping[str, str], trial: 
         log.info("realdof: names in source/ and target/ differ; paired by order, first %s", first)
     if trial:
         pairs = pairs[: trial.realdof]
-    names = scene_names([source.stem for source, _ in pairs])
+    names = scene_names([stem_of(source) for source, _ in pairs])
     listed = [PairFiles("test", name, "", *pair) for name, pair in zip(names, pairs, strict=True)]
     return describe_pairs("realdof", listed, {file: digests.get(name, "") for name, file in files.items()})

@@ -22,7 +22,7 @@ class PreviewRow(NamedTuple):
 
 
 def write_preview(path: str | Path, rows: Sequence[PreviewRow], source: str) -> None:
-    """Write a picture with one line per scene: image, depth, true depth, absolute error.
+    """Write a picture with one line per scene: image and depth; beside them true depth and absolute error, where known.
 
     Within a line all maps share one scale, because far scenes fill little of [0, 1]. The error's mean is
     written above it.
@@ -30,9 +30,10 @@ def write_preview(path: str | Path, rows: Sequence[PreviewRow], source: str) -> 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.6, 2.5 * len(rows) + 0.4), layout="constrained")
+    columns = 4 if any(row.true_depth is not None for row in rows) else 2
+    figure = Figure(figsize=(2.4 * columns, 2.5 * len(rows) + 0.4), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(rows), 4, squeeze=False)
+    axes = figure.subplots(len(rows), columns, squeeze=False)
     for line, row in zip(axes, rows, strict=True):
         maps = [row.depth] if row.true_depth is None else [row.depth, row.true_depth]
         top = max(1e-3, *(float(depth.max()) for depth in maps))
@@ -47,7 +48,7 @@ def write_preview(path: str | Path, rows: Sequence[PreviewRow], source: str) -> 
             line[2].set_title("true depth", fontsize=8)
             line[3].imshow(error, cmap="viridis", vmin=0, vmax=top)
             line[3].set_title(f"absolute error, mean {error.mean():.3f}", fontsize=8)
-        else:
+        elif columns > 2:
             line[2].text(0.5, 0.5, "true depth unknown", ha="center", va="center", fontsize=8)
     for axis in axes.flat:
         axis.set_axis_off()

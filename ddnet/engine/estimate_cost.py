@@ -1,340 +1,298 @@
-"""What a preset costs on this machine: time, disk and memory, estimated from steps counted and measured here."""
+"""What a preset costs on this machine: time, disk and memory, each of them an estimate.
+
+Counted, by tracing on the meta device, which computes nothing: FLOP of convolutions, two per multiply-accumulate, and
+the tensors alive at a time. Measured: a training step. All else is taken to run at the FLOP/s of that step.
+"""
 
 from __future__ import annotations
 
 import math
-import os
-import resource
-import sys
-import tempfile
-from collections.abc import Mapping
+import time
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
-from ddnet.config import DpddData, EmbeddedData, Item, Settings
+from ddnet.config import DpddData, EmbeddedData, Item, Settings, Variant
 from ddnet.data.patches import grid
-from ddnet.engine.measure_cost import WORKSPACE, Bench, Size, StepCost, measure_variants
-from ddnet.metrics import build_metrics
+from ddnet.depth._network import DepthNetwork
+from ddnet.errors import DDNetError
+from ddnet.losses import DeblurLoss, VggFeatures
 from ddnet.models import build_model, count_parameters
-from ddnet.plan import Plan, cpu_count, depth_needs
+from ddnet.plan import Plan, depth_needs
 from ddnet.provenance import device_name
+from ddnet.tensors import channels_last
 
+REFERENCE = "ddnet_1b"  # the variant that is measured where a CPU has no time for all
+CROP = 256  # side in pixels of the one crop that a CPU is measured on, where a step has more pixels than two of them
+WORKSPACE = 1.15  # peak memory over counted tensors (1.02 to 1.15 on a CPU): workspaces, fragmentation
+TRUNK_PLACES, TRUNK_CHANNELS = (0, 2, 5, 7, 10, 12, 14), (3, 64, 64, 128, 128, 256, 256, 256)  # VGG to conv3_3
 DPDD_SCENES = {"train": 350, "val": 74, "test": 76, "realdof": 50}
 REALDOF_SIZE = (1536, 2320)  # about: it differs from image to image
 PHOTO_BYTES = 4.2  # per pixel of a 16-bit RGB PNG: DPDD's of 1680 x 1120 pixels have about 7.9 MB
 DEPTH_BYTES = 1.6  # per pixel of a 16-bit depth map as PNG, measured on maps enlarged from 640 x 192
 PATCH_BYTES = 2.0 * 3 * 2  # per pixel of a training image: it and its target, three 16-bit channels each
 EMBEDDED_BYTES = 4 * PHOTO_BYTES + 4  # per pixel of an embedded scene: four pictures, and depth in metres
+TIMES = (("days", 86400, 3), ("h", 3600, 2), ("min", 60, 2), ("s", 1, 0))  # unit, seconds, least number of them
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much there is to do.
+    """Sizes (height, width) of images by split or test set, training patches, steps and validations of a run."""
 
-    Attributes:
-        train, val: sizes (height, width) of the images of those splits.
-        tests: the same of each test set, the main one first.
-        patches: training patches.
-        steps: optimiser steps of one run.
-        validations: passes over the validation images in one run.
-    """
-
-    train: tuple[Size, ...]
-    val: tuple[Size, ...]
-    tests: dict[str, tuple[Size, ...]]
+    splits: dict[str, list[tuple[int, int]]]
     patches: int
     steps: int
     validations: int
 
-    @property
-    def tested(self) -> tuple[Size, ...]:
-        """Image sizes of all test sets."""
-        return tuple(size for sizes in self.tests.values() for size in sizes)
+    def pixels(self, *splits: str, first: int | None = None) -> int:
+        """Pixels of the (first) images of some splits; of the test sets where none is named."""
+        chosen = splits or [split for split in self.splits if split not in ("train", "val")]
+        return sum(math.prod(size) for split in chosen for size in self.splits[split][:first])
 
 
 @dataclass(frozen=True)
-class VariantCost(StepCost):
-    """One variant's training.
+class Cost:
+    """One variant: FLOP of a restored pixel, of a training step and of a run; FLOP/s, and where they are from."""
 
-    Attributes:
-        fit_s, validate_s: seconds of one run's training steps and of its validations.
-        flop: work of both.
-    """
-
-    fit_s: float
-    validate_s: float
-    flop: float
-
-    @property
-    def run_s(self) -> float:
-        """Seconds of one run."""
-        return self.fit_s + self.validate_s
+    variant: str
+    pixel: float
+    step: float
+    run: float
+    rate: float
+    how: str
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """All that `format_estimate` prints.
+class LiveBytes(TorchDispatchMode):
+    """`peak`: the most bytes alive at a time of the storages that were made under this mode."""
 
-    Attributes:
-        jobs: seconds of everything but training, by name.
-        disk, memory: bytes, by what takes them.
-        tflops: the sustained rate asked for, 10^12 FLOP per second.
-    """
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+        self.peak = 0
 
-    settings: Settings
-    device: str
-    scale: Scale
-    variants: tuple[VariantCost, ...]
-    jobs: dict[str, float]
-    disk: dict[str, float]
-    memory: dict[str, float]
-    notes: tuple[str, ...]
-    tflops: float | None
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: D105
+        result = func(*args, **(kwargs or {}))
+        self.alive.update(leaf.untyped_storage() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor))
+        self.peak = max(self.peak, sum(storage.nbytes() for storage in self.alive))
+        return result
+
+
+class Bench:
+    """Counts and measures the work of one preset, on the GPU if there is one; measuring takes up to `limit_s`."""
+
+    def __init__(self, settings: Settings, limit_s: float) -> None:
+        self.settings, self.limit_s = settings, limit_s
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def job(self, variant: Variant, batch: int, height: int, width: int, device: str = "") -> Callable[[bool], None]:
+        """A training step as `train_step` does it, or (False) the forward pass alone, on random weights and crops."""
+        spec, channels = self.settings.training, TRUNK_CHANNELS
+        with torch.device(device or self.device):
+            network = channels_last(build_model(variant, self.settings.model.width, self.settings.model.output))
+            image = torch.rand(batch, 3, height, width).contiguous(memory_format=torch.channels_last)
+            target, depth = torch.rand_like(image), torch.rand(batch, 1, height, width) if variant.uses_depth else None
+            trunk = {}
+            for place, inside, outside in zip(TRUNK_PLACES, channels, channels[1:]):
+                trunk[f"features.{place}.weight"] = torch.randn(outside, inside, 3, 3) / (3 * inside**0.5)
+                trunk[f"features.{place}.bias"] = torch.zeros(outside)
+            loss = channels_last(DeblurLoss(spec.perceptual, VggFeatures(trunk)))
+        kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(spec.precision)
+        mixed = torch.autocast(self.device.type, kind, enabled=kind is not None and device != "meta")
+        optimizer = torch.optim.Adam(network.parameters(), lr=spec.lr, fused=device != "meta")
+
+        def run(training: bool) -> None:
+            with torch.set_grad_enabled(training), mixed:
+                restored = network(image, depth)
+            if training:
+                content, perceptual = loss(restored.float(), target)
+                optimizer.zero_grad(set_to_none=True)
+                (content + perceptual).backward()
+                optimizer.step()
+
+        return run
+
+    def count_flop(self, variant: Variant, batch: int, side: int, training: bool) -> float:
+        """FLOP of a training step, or of the forward pass alone."""
+        with FlopCounterMode(display=False) as counter:
+            self.job(variant, batch, side, side, device="meta")(training)
+        return counter.get_total_flops()
+
+    def count_bytes(self, variant: Variant, batch: int, height: int, width: int, training: bool) -> float:
+        """Peak memory of a training step, gradients and Adam's states included, or of restoring."""
+        with LiveBytes() as memory:
+            run = self.job(variant, batch, height, width, device="meta")
+            for _ in range(2 if training else 1):  # Adam's states are there from the second step on
+                run(training)
+        return WORKSPACE * memory.peak
+
+    def step_rate(self, variant: Variant) -> tuple[float, str]:
+        """FLOP/s of a training step, and how they were measured.
+
+        Raises:
+            DDNetError: the GPU's memory does not hold a step.
+        """
+        batch, side, how = self.settings.training.batch, self.settings.training.patches.size, "measured"
+        if self.device.type == "cpu" and batch * side**2 > 2 * CROP**2:
+            batch, side, how = 1, min(side, CROP), f"measured on one crop of {CROP} px"
+        try:
+            run = self.job(variant, batch, side, side)
+            return self.count_flop(variant, batch, side, True) / self.shortest(lambda: run(True)), how
+        except torch.OutOfMemoryError:
+            fix = "hide it (CUDA_VISIBLE_DEVICES=) and give --tflops to estimate for a larger one"
+            raise DDNetError(f"{variant.name}: this GPU's memory does not hold a training step; {fix}") from None
+
+    def shortest(self, run: Callable[[], object]) -> float:
+        """Seconds of the shortest of five runs, or of three seconds' worth: other work only lengthens one."""
+        times: list[float] = []
+        while not times or ((len(times) < 5 or sum(times) < 3) and sum(times) + min(times) <= self.limit_s):
+            start = time.perf_counter()
+            run()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+        return min(times)
 
 
 def scale_of(settings: Settings) -> Scale:
-    """Images, patches, steps and validations of a preset; a folder of one's own pairs is looked through.
+    """What a preset amounts to; a folder of one's own pairs is looked through.
 
     Raises:
         DDNetError: such a folder cannot be read, or an image is smaller than a patch.
     """
     data, spec = settings.data, settings.training
     if isinstance(data, EmbeddedData):
-        size = (data.size, data.size)
-        train, val = (size,) * data.train, (size,) * data.val
-        tests = {"embedded": (size,) * data.test, "embedded_ood": (size,) * data.embedded_ood}
+        counts = {"train": data.train, "val": data.val, "test": data.test, "second": data.embedded_ood}
+        splits = {split: [(data.size, data.size)] * count for split, count in counts.items()}
     elif isinstance(data, DpddData):
         counts = data.trial.model_dump() if data.trial else DPDD_SCENES
-        train, val = (data.size,) * counts["train"], (data.size,) * counts["val"]
-        tests = {"dpdd": (data.size,) * counts["test"], "realdof": (REALDOF_SIZE,) * counts["realdof"]}
+        splits = {split: [REALDOF_SIZE if split == "realdof" else data.size] * n for split, n in counts.items()}
     else:
         from ddnet.data.folder import index_folder
 
-        splits: dict[tuple[str, str], list[Size]] = {}
+        splits = {}
         for scene in index_folder(data):
-            splits.setdefault((scene.dataset, scene.split), []).append((scene.height, scene.width))
-        train, val = tuple(splits[data.name, "train"]), tuple(splits[data.name, "val"])
-        tests = {dataset: tuple(sizes) for (dataset, split), sizes in splits.items() if split == "test"}
+            split = scene.split if scene.dataset == data.name else "second"
+            splits.setdefault(split, []).append((scene.height, scene.width))
     side, stride = spec.patches.size, int(spec.patches.stride * spec.patches.size)
-    corners = [len(grid(height, side, stride)) * len(grid(width, side, stride)) for height, width in train]
+    corners = [len(grid(height, side, stride)) * len(grid(width, side, stride)) for height, width in splits["train"]]
     patches = sum(count - int(spec.patches.drop * count) for count in corners)
     steps = spec.steps or spec.epochs * math.ceil(patches / spec.batch)
-    interval = max(1, round(spec.validate_every * steps))
-    return Scale(train, val, tests, patches, steps, math.ceil(steps / interval))
+    return Scale(splits, patches, steps, math.ceil(steps / max(1, round(spec.validate_every * steps))))
 
 
-def estimate(
-    plan: Plan, items: Mapping[str, Item], weights: Path, step_limit_s: float = 60.0, tflops: float | None = None
-) -> Estimate:
-    """Count and measure; takes a few times `step_limit_s` at most.
-
-    Args:
-        plan: the preset.
-        items: what can be fetched, for the size of the downloads.
-        weights: folder of pretrained trunks; metrics that lack theirs are left out, which a note says.
-        step_limit_s: seconds that one measurement may take, and that decide whether every variant is measured.
-        tflops: a sustained rate in 10^12 FLOP per second, for the hours on a device that is not here.
-
-    Raises:
-        DDNetError: see `scale_of` and `measure_variants`.
-    """
-    settings, scale, before = plan.settings, scale_of(plan.settings), _peak_bytes()
-    bench = Bench(settings, step_limit_s)
-    notes = ["fetching or rendering the data and cutting patches are not in it"]
-    if bench.device.type == "cpu" and hasattr(os, "getloadavg") and os.getloadavg()[0] > cpu_count() / 4:
-        notes.append(f"other work ran here (load {os.getloadavg()[0]:.1f} on {cpu_count()} processors): times too long")
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        read_s, write_s = bench.file_seconds(scale.val[0], folder)
-        variants = _variants(plan, scale, bench, 2 * read_s)
-        jobs = _depth_jobs(plan, scale, bench, folder, notes)
-    metrics, missing = build_metrics(settings.evaluation.metrics, weights)
-    if missing:
-        notes.append(f"evaluation is without {', '.join(missing)}: weights not here yet")
-    measure_s = 2 * read_s + bench.metric_seconds(list(metrics.values()), scale.val[0])
-    tested, kept = (
-        pixels / _pixels(scale.val[:1]) for pixels in (_pixels(scale.tested), _kept_pixels(settings, scale))
-    )
-    restoring = sum(tested * (cost.image_s + measure_s) + kept * write_s for cost in variants)
-    jobs["evaluation"] = tested * measure_s + restoring * len(settings.seeds)
-    on_gpu = bench.device.type == "cuda"
-    return Estimate(
-        settings=settings,
-        device=f"{device_name()} ({'GPU' if on_gpu else f'{torch.get_num_threads()} threads'})",
-        scale=scale,
-        variants=variants,
-        jobs=jobs,
-        disk=_disk(plan, scale, items),
-        memory=_memory(bench, scale, variants, before),
-        notes=tuple(notes),
-        tflops=tflops,
-    )
+def measure_variants(plan: Plan, scale: Scale, bench: Bench) -> list[Cost]:
+    """Every variant counted, and each network measured, or on a CPU without the time for all, one of them."""
+    spec, variants = plan.settings.training, {name: plan.variants[name] for name in plan.selected}
+    steps = {name: bench.count_flop(variant, spec.batch, spec.patches.size, True) for name, variant in variants.items()}
+    measured: dict[float, tuple[str, float, str]] = {}  # by FLOP: variants of equal work differ in their depth alone
+    for name in sorted(steps, key=lambda name: name != REFERENCE):
+        if steps[name] not in measured:
+            rate, how = bench.step_rate(variants[name])
+            measured[steps[name]] = name, rate, how
+            if bench.device.type == "cpu" and sum(set(steps.values())) > bench.limit_s * rate:
+                break
+    costs, (reference, known, _) = [], next(iter(measured.values()))
+    for name, step in steps.items():
+        base, rate, how = measured.get(step, (name, known, f"from {reference} by FLOP"))
+        pixel = bench.count_flop(variants[name], 1, CROP, False) / CROP**2
+        run = scale.steps * step + scale.validations * scale.pixels("val") * pixel
+        costs.append(Cost(name, pixel, step, run, rate, how if base == name else f"as {base}"))
+    return costs
 
 
-def _variants(plan: Plan, scale: Scale, bench: Bench, read_s: float) -> tuple[VariantCost, ...]:
-    """Training of every variant; `read_s` seconds go into reading a pair of validation images."""
-    spec = plan.settings.training
-    height, width = (-(-side // 16) * 16 for side in scale.val[0])
-    chosen = [plan.variants[name] for name in plan.selected]
-    shape = (spec.batch, spec.patches.size, spec.patches.size)
-    validated = scale.validations * _pixels(scale.val) / _pixels(scale.val[:1])
-    return tuple(
-        VariantCost(
-            **vars(cost),
-            fit_s=scale.steps * cost.step_s,
-            validate_s=validated * (cost.image_s + read_s),
-            flop=scale.steps * cost.step.flop + validated * cost.image.flop,
-        )
-        for cost in measure_variants(bench, chosen, shape, (1, height, width))
-    )
-
-
-def _depth_jobs(plan: Plan, scale: Scale, bench: Bench, folder: Path, notes: list[str]) -> dict[str, float]:
-    """Seconds of fitting the depth network and of estimating depth, for the sources that run Monodepth2's."""
-    spec, jobs = plan.settings.depth, {}
-    if spec.fit:
-        jobs["fitting the depth network"] = bench.fit_depth_seconds(spec.fit) * spec.fit.steps * spec.fit.folds
-    used = {spec.source, *filter(None, map(plan.depth_source, plan.selected))}
-    for source in sorted(used):
-        if source == "monodepth2":
-            one = bench.depth_seconds(scale.val[0], (spec.height, spec.width), folder)
-            everything = _pixels((*scale.train, *scale.val, *scale.tested))
-            jobs["depth estimation"] = one * everything / _pixels(scale.val[:1])
-            if spec.training == "patch":
-                side = (plan.settings.training.patches.size,) * 2
-                jobs["depth of patches"] = bench.depth_seconds(side, side, folder) * scale.patches
-        elif plan.weights_item(source):
-            notes.append(f"depth source {source} is not timed")
-    return jobs
-
-
-def _pixels(sizes: tuple[Size, ...]) -> int:
-    return sum(height * width for height, width in sizes)
-
-
-def _kept_pixels(settings: Settings, scale: Scale) -> int:
-    """Pixels of the restored pictures that one run keeps."""
-    spec = settings.evaluation
-    if spec.save == "panels":
-        return sum(_pixels(sizes[: spec.panels]) for sizes in scale.tests.values())
-    return _pixels(scale.tested) if spec.save == "all" else 0
-
-
-def _disk(plan: Plan, scale: Scale, items: Mapping[str, Item]) -> dict[str, float]:
-    """Bytes that stay on disk, from counts and sizes."""
-    settings, runs = plan.settings, len(plan.settings.seeds)
-    data, side = settings.data, settings.training.patches.size
+def disk_bytes(plan: Plan, sources: set[str], scale: Scale, items: Mapping[str, Item]) -> dict[str, float]:
+    """What stays on disk, from counts and sizes; `sources` are those of depth."""
+    settings, seeds, data = plan.settings, len(plan.settings.seeds), plan.settings.data
     disk = {"downloads": 1e9 * sum(items[name].gigabytes for name in plan.items if not plan.local_copy(name))}
     if isinstance(data, EmbeddedData):
         scenes = data.train + data.train_depth + data.val + data.test + data.embedded_ood
         disk = {"rendered scenes": EMBEDDED_BYTES * scenes * data.size**2}
-    disk["patches"] = PATCH_BYTES * _pixels(scale.train)
-    sources = {settings.depth.source, *filter(None, map(plan.depth_source, plan.selected))}
-    sources.discard("constant")  # its maps compress to nothing
-    disk["depth maps"] = DEPTH_BYTES * len(sources) * _pixels((*scale.train, *scale.val, *scale.tested))
+    maps = sources - {"constant"}  # its maps compress to nothing
+    disk["patches"] = PATCH_BYTES * scale.pixels("train")
+    disk["depth maps"] = DEPTH_BYTES * len(maps) * (scale.pixels("train", "val") + scale.pixels())
     if settings.depth.training == "patch":
-        estimated = [source for source in sources if "model" in depth_needs(source)]
-        disk["depth maps"] += 2.0 * len(estimated) * scale.patches * side**2
+        estimated = sum("model" in depth_needs(source) for source in maps)
+        disk["depth maps"] += 2.0 * estimated * scale.patches * settings.training.patches.size**2
     with torch.device("meta"):
         networks = [build_model(plan.variants[name], settings.model.width) for name in plan.selected]
-    disk["trained networks"] = 4.0 * runs * sum(map(count_parameters, networks))
-    disk["restored pictures"] = PHOTO_BYTES * runs * len(networks) * _kept_pixels(settings, scale)
+    disk["trained networks"] = 4.0 * seeds * sum(map(count_parameters, networks))
+    kept = scale.pixels(first=settings.evaluation.panels if settings.evaluation.save == "panels" else None)
+    disk["restored pictures"] = PHOTO_BYTES * seeds * len(networks) * kept
     return disk
 
 
-def _memory(bench: Bench, scale: Scale, variants: tuple[VariantCost, ...], before: float) -> dict[str, float]:
-    """Peak bytes of the most demanding variant, counted, and on a GPU measured as well."""
-    largest = max(variants, key=lambda cost: cost.step.bytes)
-    dataset = (PATCH_BYTES + 2.0) * _pixels(scale.train)
-    growth = max(map(_area, scale.tested)) / _area(scale.val[0])
-    image = max(cost.image.bytes for cost in variants) * max(1.0, growth)
-    process = 0.0 if bench.device.type == "cuda" else before
-    memory = {
-        f"training {largest.variant}": WORKSPACE * largest.step.bytes + process,
-        "restoring the largest test image": WORKSPACE * image + process,
-        "training set (in memory where it fits)": dataset,
-    }
-    measured = [cost.gpu_bytes for cost in variants if cost.gpu_bytes]
-    if measured:
-        memory["training, measured on the GPU"] = max(measured)
-        memory["main memory of a process"] = _peak_bytes()
-    return memory
+def depth_flop(settings: Settings, scale: Scale) -> float:
+    """FLOP of estimating depth by Monodepth2's network, and of fitting it where the preset asks for that."""
+    spec, fit, side = settings.depth, settings.depth.fit, settings.training.patches.size
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        DepthNetwork()(torch.zeros(1, 3, spec.height, spec.width))
+    patches = scale.patches * side**2 / (spec.height * spec.width) if spec.training == "patch" else 0
+    fitted = 3 * fit.batch * fit.steps * fit.folds if fit else 0
+    return counter.get_total_flops() * (sum(map(len, scale.splits.values())) + patches + fitted)
 
 
-def _area(size: Size) -> int:
-    return size[0] * size[1]
+def estimate(plan: Plan, items: Mapping[str, Item], limit_s: float = 60.0, tflops: float | None = None) -> list[str]:
+    """Count, measure, and say it in lines for people, in which `~` marks an estimate.
 
+    Args:
+        items: what can be fetched, for the size of the downloads.
+        limit_s: seconds for measuring one step; a CPU measures every network if one step of each fits into it.
+        tflops: a sustained rate in 10^12 FLOP per second, for the hours on a device that is not here.
 
-def _peak_bytes() -> float:
-    """Most main memory that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
+    Raises:
+        DDNetError: see `scale_of` and `Bench.step_rate`.
+    """
+    settings, scale, bench = plan.settings, scale_of(plan.settings), Bench(plan.settings, limit_s)
+    batch, side, seeds = settings.training.batch, settings.training.patches.size, len(settings.seeds)
+    sources = {settings.depth.source, *filter(None, map(plan.depth_source, plan.selected))}
+    costs, disk = measure_variants(plan, scale, bench), disk_bytes(plan, sources, scale, items)
+    table = [["", "TFLOP/step", "a step", "a run", "all seeds", *([f"at {tflops:g} T/s"] if tflops else []), "  step"]]
+    for cost in costs:
+        seconds = [flop / cost.rate for flop in (cost.step, cost.run, seeds * cost.run)]
+        seconds += [seeds * cost.run / (1e12 * tflops)] if tflops else []
+        table.append([cost.variant, f"~{cost.step / 1e12:.4g}", *map(duration, seconds), f"  {cost.how}"])
+    largest = plan.variants[max(costs, key=lambda cost: cost.step).variant]
+    sizes = [size for split, sizes in scale.splits.items() if split != "train" for size in sizes]
+    height, width = (-(-length // 16) * 16 for length in max(sizes, key=math.prod))
+    times, gib = {"training": seeds * sum(cost.run / cost.rate for cost in costs)}, 2**30
+    times["evaluation"] = seeds * sum(cost.pixel / cost.rate for cost in costs) * scale.pixels()
+    times["depth"] = depth_flop(settings, scale) / costs[0].rate if "monodepth2" in sources else 0.0
+    times["sum"], disk["sum"] = sum(times.values()), sum(disk.values())
+    if tflops:
+        times[f"training at {tflops:g} TFLOP/s sustained"] = seeds * sum(cost.run for cost in costs) / (1e12 * tflops)
+    memory = {f"training {largest.name}": bench.count_bytes(largest, batch, side, side, True) / gib}
+    memory[f"restoring {width} x {height} px"] = bench.count_bytes(largest, 1, height, width, False) / gib
+    if bench.device.type == "cuda":
+        memory["training, measured on this GPU"] = torch.cuda.max_memory_allocated() / gib
+    figures = [(f"time, {name}", duration(seconds)) for name, seconds in times.items()]
+    figures += [(f"disk, {name}", f"{_about(size / 1e9)} GB") for name, size in disk.items()]
+    figures += [(f"memory, {name}", f"{_about(size)} GiB") for name, size in memory.items()]
+    return [
+        f"ESTIMATE for preset {settings.preset} on {device_name()}, one job after the other; ~ marks an estimate",
+        f"{len(costs)} variants x {seeds} seeds; a run is {scale.steps:,} steps of {batch} crops of {side} px, and "
+        f"{scale.validations} x {len(scale.splits['val'])} validation images",
+        "",
+        *(f"{line[0]:<20}" + "".join(f"{cell:>12}" for cell in line[1:-1]) + line[-1] for line in table),
+        "",
+        *(f"{name:<56}{figure:>12}" for name, figure in figures),
+        "",
+        "note: not counted are fetching or rendering data, cutting patches, files, metrics and the start of jobs",
+        "note: all but training steps is taken to run at their FLOP/s; of depth, only monodepth2 is counted",
+        "note: memory is counted in 32 bits + 15 %; where there is room, the patches are held in memory as well",
+    ]
 
 
 def duration(seconds: float) -> str:
     """An estimated time in a unit that suits it: `~0.28 s`, `~12 min`, `~34 h`, `~51 days`."""
-    for unit, length, least in (("days", 86400.0, 3 * 86400.0), ("h", 3600.0, 2 * 3600.0), ("min", 60.0, 120.0)):
-        if seconds >= least:
-            return f"~{_two_digits(seconds / length)} {unit}"
-    return f"~{_two_digits(seconds)} s"
+    unit, length, _ = next(entry for entry in TIMES if seconds >= entry[1] * entry[2])
+    return f"{_about(seconds / length)} {unit}"
 
 
-def _two_digits(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
-def _size(size: float, kilo: int) -> str:
-    """An estimated size in M(i)B or G(i)B, `kilo` being 1000 or 1024."""
-    binary = "i" if kilo == 1024 else ""
-    return (
-        f"~{_two_digits(size / kilo**3)} G{binary}B"
-        if size >= kilo**3
-        else f"~{_two_digits(size / kilo**2)} M{binary}B"
-    )
-
-
-def format_estimate(found: Estimate) -> list[str]:
-    """Lines for people; `~` marks an estimate, as every figure of time, disk and memory is."""
-    settings, scale = found.settings, found.scale
-    runs, seeds, spec = len(found.variants) * len(settings.seeds), len(settings.seeds), settings.training
-    height, width = scale.val[0]
-    head = f"{f'at {found.tflops:g}':>11}" if found.tflops else ""
-
-    def at_rate(flop: float) -> str:
-        return f"{duration(flop / found.tflops / 1e12):>11}" if found.tflops else ""
-
-    lines = [
-        f"ESTIMATE for preset {settings.preset} on {found.device}, one job after the other",
-        f"{_count(runs, 'run')} ({_count(len(found.variants), 'variant')} x {_count(seeds, 'seed')}); a run is "
-        f"{scale.steps:,} steps of {spec.batch} crops of {spec.patches.size} x {spec.patches.size}, and "
-        f"{_count(scale.validations, 'validation')} on {_count(len(scale.val), 'image')} of {width} x {height}",
-        "",
-        f"{'training':<20}{'TFLOP/step':>11}{'step':>10}{'steps':>11}{'validation':>12}{'a run':>11}{'all seeds':>11}"
-        f"{head}  time of a step and an image",
-    ]
-    for cost in found.variants:
-        times = (cost.fit_s, cost.validate_s, cost.run_s, cost.run_s * seeds)
-        steps, validation, run, every = map(duration, times)
-        lines.append(
-            f"{cost.variant:<20}{cost.step.flop / 1e12:>11.4g}{duration(cost.step_s):>10}{steps:>11}{validation:>12}"
-            f"{run:>11}{every:>11}{at_rate(cost.flop)}  {cost.how}"
-        )
-    training = sum(cost.run_s for cost in found.variants) * seeds
-    flop = sum(cost.flop for cost in found.variants) * seeds
-    lines.append(f"{'all':<20}{'':>44}{'':>11}{duration(training):>11}{at_rate(flop)}")
-    if found.tflops:
-        lines.append(
-            f"at {found.tflops:g}: a run (all: every seed) on a device that sustains {found.tflops:g} TFLOP/s, "
-            "from counted FLOP; not measured"
-        )
-    jobs = found.jobs | {"all, training included": training + sum(found.jobs.values())}
-    disk = found.disk | {"all": sum(found.disk.values())}
-    lines += ["", *(f"{'time, ' + name:<52}{duration(seconds):>11}" for name, seconds in jobs.items())]
-    lines += ["", *(f"{'disk, ' + name:<52}{_size(size, 1000):>11}" for name, size in disk.items())]
-    lines += ["", *(f"{'memory, ' + name:<52}{_size(size, 1024):>11}" for name, size in found.memory.items())]
-    return [line.rstrip() for line in [*lines, "", *(f"note: {note}" for note in found.notes)]]
+def _about(value: float) -> str:
+    return f"~{value:,.0f}" if value >= 10 else f"~{value:.2g}"

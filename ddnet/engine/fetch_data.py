@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ddnet.config import DpddData, FolderData, Item
+from ddnet.config import DpddData, FolderData
 from ddnet.data.dpdd import index_dpdd, wanted_dpdd
 from ddnet.data.folder import index_folder
 from ddnet.data.index import Scene
@@ -44,17 +44,6 @@ def wanted_files(item: str, data: DpddData | None = None) -> Wanted:
     raise DDNetError(f"no item '{item}' to fetch; known are dpdd, realdof, {', '.join(WEIGHTS)}")
 
 
-def source_of(item: str, sources: Mapping[str, Item]) -> Item:
-    """An item's entry in the table of sources.
-
-    Raises:
-        DDNetError: it has none.
-    """
-    if item not in sources:
-        raise DDNetError(f"the table of sources has no item '{item}'; it has {', '.join(sources)}")
-    return sources[item]
-
-
 def write_fetched(path: str | Path, fetched: Fetched) -> None:
     """Record where the files of an item lie, and their digests."""
     files = {name: str(file) for name, file in fetched.files.items()}
@@ -65,6 +54,17 @@ def read_fetched(path: str | Path) -> Fetched:
     """Read the record that `write_fetched` made."""
     record: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     return Fetched(record["source"], {name: Path(file) for name, file in record["files"].items()}, record["digests"])
+
+
+def _read_present(item: str, path: Path) -> Fetched:
+    """Read a record whose files are all still there; Snakemake knows the record only, and would not fetch again."""
+    fetched = read_fetched(path)
+    if gone := [file for file in fetched.files.values() if not file.is_file()]:
+        raise DDNetError(
+            f"{item}: {len(gone)} of {len(fetched.files)} files are gone since they were fetched, first: {gone[0]}; "
+            "put them back, or fetch them again: snakemake with --forcerun fetch_item"
+        )
+    return fetched
 
 
 def network_path(fitted: str | Path | None, record: str | Path | None) -> Path | None:
@@ -86,7 +86,7 @@ def index_photographs(data: DpddData | FolderData, fetched: Mapping[str, Path]) 
     """
     if isinstance(data, FolderData):
         return index_folder(data)
-    dpdd, realdof = (read_fetched(fetched[item]) for item in ("dpdd", "realdof"))
+    dpdd, realdof = (_read_present(item, fetched[item]) for item in ("dpdd", "realdof"))
     scenes = index_dpdd(dpdd.files, dpdd.digests, data.size, data.trial)
     scenes += index_realdof(realdof.files, realdof.digests, data.trial)
     kinds = sorted({(scene.width, scene.height, scene.bits) for scene in scenes if scene.dataset == "realdof"})

@@ -6,16 +6,15 @@ avoids that.
 
 from __future__ import annotations
 
-import csv
 import logging
-import shutil
 from collections.abc import Iterator
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ddnet.data.patches import PatchSet
+from ddnet.data.patch_set import PatchSet
+from ddnet.data.patches import require_space
 from ddnet.depth import build_depth_source
 from ddnet.depth._base import Given
 from ddnet.errors import DDNetError
@@ -48,13 +47,14 @@ def estimate_patch_depth(patches: Path, source_spec: str, out_file: Path, model_
             f"depth.training: '{source_spec}' needs {' and '.join(sorted(extra))}, which a patch by itself does not "
             "have; write image"
         )
-    count, size, batches = _batches(patches)
-    _require_space(out_file, 2 * count * size * size)
-    data, progress = PatchSet(patches), Progress(f"depth {source_spec}", count, "patches")
+    data = PatchSet(patches)
+    count, size = len(data), int(data.corners[0, 3])
+    require_space(out_file.parent, "the depth maps of the patches", 2 * count * size * size)
+    progress = Progress(f"depth {source_spec}", count, "patches")
     header = {"descr": np.dtype(np.uint16).str, "fortran_order": False, "shape": (count, size, size)}
     with atomic_path(out_file) as temporary, temporary.open("wb") as stream:
         np.lib.format.write_array_header_1_0(stream, header)
-        for scene, numbers in batches:
+        for scene, numbers in _batches(data):
             image, _, _ = data.batch(numbers)
             depth = quantise(source.predict_patches(image, Given(scene=scene)), 16)
             stream.write(depth.tobytes())
@@ -62,28 +62,10 @@ def estimate_patch_depth(patches: Path, source_spec: str, out_file: Path, model_
     log.info("depth %s: %d patches of %d px -> %s", source_spec, count, size, out_file)
 
 
-def _batches(patches: Path) -> tuple[int, int, Iterator[tuple[str, np.ndarray]]]:
-    """Number of patches, their side, and batches (scene key, patch numbers) in the order of `patches.csv`."""
-    keys = PatchSet.scene_keys(patches)
-    with (patches / "patches.csv").open(newline="", encoding="utf-8") as stream:
-        rows = [(int(row["position"]), int(row["size"])) for row in csv.DictReader(stream)]
-    if not rows:
-        raise DDNetError(f"{patches / 'patches.csv'}: no patches; run the rule extract_patches again")
-
-    def batches() -> Iterator[tuple[str, np.ndarray]]:
-        for position, group in groupby(range(len(rows)), key=lambda number: rows[number][0]):
-            numbers = np.array(list(group), dtype=np.int64)
-            for start in range(0, len(numbers), BATCH):
-                yield keys[position], numbers[start : start + BATCH]
-
-    return len(rows), rows[0][1], batches()
-
-
-def _require_space(out_file: Path, needed: int) -> None:
-    out_file.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(out_file.parent).free
-    if free < needed:
-        raise DDNetError(
-            f"{out_file}: needs {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; free some, or write "
-            "depth.training: image"
-        )
+def _batches(data: PatchSet) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """Scene key and numbers of the patches to estimate together, in the order of `patches.csv`."""
+    positions = data.corners[:, 0]
+    for position, key in enumerate(PatchSet.scene_keys(data.folder)):
+        numbers = np.flatnonzero(positions == position)
+        for start in range(0, len(numbers), BATCH):
+            yield key, numbers[start : start + BATCH]

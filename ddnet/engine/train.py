@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,11 @@ from torch import nn
 
 from ddnet.config import Model, Training, Variant
 from ddnet.data.index import Scene
-from ddnet.data.patches import PatchSet, training_set_place
+from ddnet.data.patch_set import PatchSet, training_set_place
 from ddnet.engine.checkpoint import load_state, save_run, save_state
 from ddnet.engine.estimate_depth import DepthStore
 from ddnet.errors import DDNetError
-from ddnet.files import atomic_path, write_json
+from ddnet.files import atomic_path, sha256, write_json
 from ddnet.images import read_image
 from ddnet.losses import DeblurLoss, VggFeatures
 from ddnet.models import build_model, count_parameters, initialise
@@ -63,9 +64,15 @@ class Inputs:
     patch_depth: Path | None = None
 
     def digest(self) -> str:
-        """What a resume state must have been made with."""
+        """The configuration in short."""
         settings = [part.model_dump(mode="json") for part in (self.variant, self.model, self.training)]
         return stable_hash([*settings, self.seed, self.stamp])
+
+    @cached_property
+    def state_digest(self) -> str:
+        """What a resume state must have been made with: the configuration, and by its content the depth."""
+        maps = (self.depth / "index.csv" if self.depth and self.variant.uses_depth else None, self.patch_depth)
+        return stable_hash([self.digest(), *(sha256(file) for file in maps if file)])
 
 
 @dataclass
@@ -279,11 +286,11 @@ def _save(path: Path, inputs: Inputs, parts: Setup, progress: Progress, best: di
         "best": best,
         "rng": torch.get_rng_state(),
     }
-    save_state(path, inputs.digest(), state)
+    save_state(path, inputs.state_digest, state)
 
 
 def _resume(path: Path, inputs: Inputs, parts: Setup) -> tuple[Progress, dict[str, torch.Tensor]]:
-    state = load_state(path, inputs.digest())
+    state = load_state(path, inputs.state_digest)
     if state is None:
         return Progress(), {}
     parts.network.load_state_dict(state["model"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import email.utils
 import hashlib
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,9 +18,8 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from ddnet.fetch import answer, links
-from ddnet.fetch.checks import read_head
-from ddnet.fetch.partial import Partial
+from ddnet.fetch import links
+from ddnet.fetch.partial import Partial, Version
 from ddnet.fetch.policy import Policy, SourceFailed
 from ddnet.files import sha256
 from ddnet.log import format_bytes
@@ -152,7 +153,7 @@ class Client:
         attempts = policy.attempts if urlsplit(url).netloc in self._reached else policy.first_attempts
         if failures >= attempts:
             raise SourceFailed(f"{reason} ({failures} attempt{'s' if failures > 1 else ''} in vain)")
-        seconds = policy.wait(max(failures, 1))
+        seconds = min(policy.backoff_cap_s, policy.backoff_s * 2 ** max(failures - 1, 0))
         if reason.wait_s is not None:
             if reason.wait_s > policy.retry_after_cap_s:
                 raise SourceFailed(f"{reason}; the server asks to wait {reason.wait_s:.0f} s")
@@ -182,7 +183,7 @@ class Client:
         response = None
         try:
             response = self._get(url, headers)
-            if answer.is_page(response):
+            if _is_page(response):
                 page = response.raw.read(_PAGE_BYTES, decode_content=True).decode("utf-8", "replace")
                 form = links.download_form(page, response.url)
                 if form is None:
@@ -190,14 +191,14 @@ class Client:
                 self._close(response)
                 links.require_safe(form, after=response.url)
                 response = self._get(form, headers)
-                if answer.is_page(response):
+                if _is_page(response):
                     raise SourceFailed(links.PAGE)
             _require_status(response, resuming="Range" in headers)
             yield response
         except (requests.exceptions.InvalidURL, requests.exceptions.TooManyRedirects) as error:
             raise SourceFailed(f"bad address: {error}") from None
         except _LOST as error:
-            raise _Interrupted(answer.line_reason(error, self.policy)) from None
+            raise _Interrupted(_line_reason(error, self.policy)) from None
         finally:
             if response is not None:
                 self._close(response)
@@ -239,7 +240,7 @@ def _require_status(response: requests.Response, resuming: bool) -> None:
     """Accept 200 and 206, and 416 to the question for a rest."""
     status = response.status_code
     if status in _TRANSIENT:
-        raise _Interrupted(f"HTTP {status}", answer.retry_after(response))
+        raise _Interrupted(f"HTTP {status}", _retry_after(response))
     if status not in (200, 206) and not (status == 416 and resuming):
         raise SourceFailed(f"HTTP {status}, {_WORDS.get(status, response.reason)}")
 
@@ -252,13 +253,11 @@ def _begin(response: requests.Response, order: Order, partial: Partial) -> bool:
     if response.status_code == 416 and nothing_left and partial.version.size is None:
         partial.end_reached = True
         return False
-    version = answer.version_of(response)
     if response.status_code == 200:
         order.advance(-partial.gained)
-        partial.restart(version)
+        partial.restart(Version.of(response))
         return True
-    start, size = answer.content_range(response)
-    if partial.have and start == partial.have and partial.continues(version, size):
+    if partial.continues(response):
         return True
     order.advance(-partial.gained)
     partial.restart()
@@ -267,16 +266,21 @@ def _begin(response: requests.Response, order: Order, partial: Partial) -> bool:
 
 def _finish(order: Order, partial: Partial) -> str:
     """Check the whole file and give it its name."""
-    if links.is_html(read_head(partial.path, 1024)):
-        page = read_head(partial.path, _PAGE_BYTES).decode("utf-8", "replace")
+    with partial.path.open("rb") as stream:
+        head = stream.read(_PAGE_BYTES)
+    if links.is_html(head):
         partial.restart()
-        raise SourceFailed(links.page_reason(page))
+        raise SourceFailed(links.page_reason(head.decode("utf-8", "replace")))
     digest = sha256(partial.path)
+    stated = [
+        ("SHA-256", digest, order.sha256, "what is recorded"),
+        ("SHA-256", digest, partial.version.sha256, "what the server states"),
+        ("MD5", _md5(partial.path) if order.md5 else "", order.md5, "what its publisher states"),
+    ]
     try:
-        for stated, by in ((order.sha256, "what is recorded"), (partial.version.sha256, "what the server states")):
-            _require_digest("SHA-256", digest, stated, by)
-        if order.md5:
-            _require_digest("MD5", _md5(partial.path), order.md5, "what its publisher states")
+        for kind, found, due, by in stated:
+            if due not in (None, found):
+                raise SourceFailed(f"its {kind} {found[:12]} is not {due[:12]}, {by}")
         order.check(partial.path)
     except SourceFailed as failure:
         resumed = partial.resumed
@@ -290,11 +294,42 @@ def _finish(order: Order, partial: Partial) -> str:
     return digest
 
 
-def _require_digest(kind: str, found: str, stated: str | None, by: str) -> None:
-    if stated is not None and found != stated:
-        raise SourceFailed(f"its {kind} {found[:12]} is not {stated[:12]}, {by}")
-
-
 def _md5(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _is_page(response: requests.Response) -> bool:
+    """Whether a web page came, by its declared type."""
+    kind = response.headers.get("Content-Type", "").split(";")[0].strip().lower()
+    return response.status_code in (200, 206) and kind in ("text/html", "application/xhtml+xml")
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    """Seconds until the server wants to be asked again or its quota is renewed; None: it says nothing of that."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isdigit():
+        return float(value)
+    with suppress(ValueError, TypeError):
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    quota = re.search(r";\s*t=(\d+)", response.headers.get("RateLimit", ""))  # IETF draft; the hub sends it
+    return float(quota[1]) if quota else None
+
+
+def _line_reason(error: Exception, policy: Policy) -> str:
+    """What happened on the line, in few words."""
+    text = str(error)
+    if isinstance(error, requests.ConnectTimeout):
+        return f"no connection within {policy.connect_s:g} s"
+    if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError) or "Read timed out" in text:
+        return f"no data for {policy.read_s:g} s"
+    if "IncompleteRead" in text:
+        return "cut short"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy cannot be reached or refuses"
+    if "NameResolution" in text or "Failed to resolve" in text:
+        return "the host name cannot be resolved"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "no trusted TLS connection"
+    system = re.search(r"\[Errno -?\d+\] ([\w ]+)", text)
+    return system.group(1).strip().lower() if system else "connection lost"

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ddnet.errors import DDNetError
-from ddnet.fetch.wanted import MANIFEST_FILE
 from ddnet.files import write_json
 
+MANIFEST_FILE = "manifest.json"
 FLUSH_S = 3.0
 
 
@@ -39,7 +39,7 @@ class Manifest:
         try:
             entries = json.loads(self.path.read_text(encoding="utf-8"))
             good = all(
-                isinstance(entry["sha256"] + entry["source"], str) and int(entry["bytes"]) > 0
+                isinstance(entry["sha256"] + entry["source"] + entry.get("path", ""), str) and int(entry["bytes"]) > 0
                 for entry in entries.values()
             )
         except (ValueError, TypeError, KeyError, AttributeError):

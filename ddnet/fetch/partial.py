@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from requests import Response
 
 from ddnet.files import write_json
 
@@ -19,6 +22,21 @@ class Version:
     etag: str = ""
     modified: str = ""
     sha256: str | None = None
+
+    @classmethod
+    def of(cls, response: Response) -> Version:
+        """What an answer's headers say; the SHA-256 is the hub's word, mostly on the way to another host."""
+        size, etag = response.headers.get("Content-Length", ""), response.headers.get("ETag", "")
+        linked = None
+        for answer in (*response.history, response):
+            digest = answer.headers.get("X-Linked-Etag", "").removeprefix("W/").strip('"').lower()
+            linked = digest if re.fullmatch("[0-9a-f]{64}", digest) else linked
+        return cls(
+            size=int(size) if size.isdigit() else None,
+            etag="" if etag.startswith("W/") else etag,
+            modified=response.headers.get("Last-Modified", ""),
+            sha256=linked,
+        )
 
 
 class Partial:
@@ -56,9 +74,13 @@ class Partial:
         validator = self.version.etag or self.version.modified
         return {"Range": f"bytes={self.have}-"} | ({"If-Range": validator} if validator else {})
 
-    def continues(self, version: Version, size: int | None) -> bool:
-        """Whether an answer that gives the rest belongs to the bytes at hand."""
-        known = self.version
+    def continues(self, response: Response) -> bool:
+        """Whether an answer with status 206 gives the rest of the bytes at hand."""
+        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        if not self.have or span is None or int(span[1]) != self.have:
+            return False
+        known, version = self.version, Version.of(response)
+        size = None if span[2] == "*" else int(span[2])
         pairs = ((known.size, size), (known.etag, version.etag), (known.sha256, version.sha256))
         return all(old == new for old, new in pairs if old and new)
 

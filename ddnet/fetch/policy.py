@@ -14,7 +14,8 @@ class Policy:
     """Limits of one fetch; times in seconds.
 
     Args:
-        attempts: of one file in a row that bring nothing new; any byte gained starts the count afresh.
+        attempts: of one file in a row that bring nothing new; any byte gained starts the count afresh. The waits
+            between eight of them last two minutes, which most routers take to come back.
         first_attempts: the same for a host that has not answered yet, so that an offline machine learns so quickly.
         backoff_s: wait after the first failure, doubled with each further one.
         backoff_cap_s: longest such wait.
@@ -26,7 +27,7 @@ class Policy:
         connections: files at a time.
     """
 
-    attempts: int = 5
+    attempts: int = 8
     first_attempts: int = 2
     backoff_s: float = 1.0
     backoff_cap_s: float = 60.0
@@ -36,7 +37,3 @@ class Policy:
     stall_s: float = 30.0
     min_rate: float = 10_000.0
     connections: int = 8
-
-    def wait(self, failures: int) -> float:
-        """Seconds to wait after so many failures in a row (at least 1)."""
-        return float(min(self.backoff_cap_s, self.backoff_s * 2 ** (failures - 1)))

@@ -10,8 +10,6 @@ from pathlib import Path, PurePosixPath
 
 from ddnet.errors import DDNetError
 
-LICENCE_FILE, MANIFEST_FILE = "LICENCE.txt", "manifest.json"
-
 
 @dataclass(frozen=True)
 class Wanted:
@@ -74,16 +72,8 @@ def is_plain(path: str) -> bool:
     return bool(path) and not (path.startswith("/") or drive or "\\" in path or "\0" in path or ".." in parts)
 
 
-@dataclass(frozen=True)
-class Scan:
-    """What a folder holds: wanted files by canonical name, and the paths of all others, relative and sorted."""
-
-    files: dict[str, Path]
-    others: list[str]
-
-
-def scan_folder(folder: Path, wanted: Wanted) -> Scan:
-    """Look for wanted files in a folder of any layout; hidden files and folders are passed by.
+def scan_folder(folder: Path, wanted: Wanted) -> tuple[dict[str, Path], list[str]]:
+    """Wanted files of a folder of any layout by canonical name, and the paths of all others but hidden ones, sorted.
 
     Raises:
         DDNetError: two files stand for the same name.
@@ -100,7 +90,7 @@ def scan_folder(folder: Path, wanted: Wanted) -> Scan:
             raise DDNetError(f"{folder}: {files[name]} and {path} both stand for {name}; keep one of them")
         elif name not in files or relative == name:
             files[name] = path
-    return Scan(files, others)
+    return files, others
 
 
 def _walk(folder: Path) -> Iterator[Path]:

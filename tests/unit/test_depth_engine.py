@@ -242,6 +242,7 @@ def test_scenes_without_true_depth_can_be_estimated_but_not_rendered(tmp_path: P
     save_fitted(tmp_path / "random.pt", [DepthNetwork()], (64, 64), [[]])
     estimate_depth([photograph], "monodepth2", tmp_path / "depth", model_path=tmp_path / "random.pt")
     assert DepthStore(tmp_path / "depth")(photograph).shape == (HEIGHT, WIDTH)
+    assert read_image(tmp_path / "depth" / "preview.png").shape[1] == 480  # image and estimate, no empty columns
     with pytest.raises(DDNetError, match="toy/test/000: its true depth is unknown"):
         estimate_depth([photograph], "rendered", tmp_path / "rendered")
     with pytest.raises(DDNetError, match="toy/test has a single scene"):

@@ -7,17 +7,17 @@ import io
 import stat
 import struct
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from remote import PNG, png
 
-from ddnet.fetch import Wanted, archive
-from ddnet.fetch.archive import extract, wanted_members
-from ddnet.fetch.checks import content_problem
+from ddnet.config import Item
+from ddnet.fetch import Policy, Wanted
+from ddnet.fetch.manifest import Manifest
+from ddnet.fetch.place import Place
 from ddnet.fetch.policy import SourceFailed
+from ddnet.fetch.sources import from_archive
 
 
 def canonical(path: str) -> str | None:
@@ -39,21 +39,17 @@ def _zip(path: Path, entries: dict[str, bytes], compression: int = zipfile.ZIP_S
     return path
 
 
-def require_content(name: str, path: Path) -> None:
-    if problem := content_problem(name, path):
-        raise SourceFailed(f"{name}: {problem}")
-
-
 def _extract(path: Path, folder: Path, recorded: dict[str, str] | None = None) -> dict[str, str]:
-    digests: dict[str, str] = {}
-
-    def done(name: str, target: Path, digest: str) -> None:
-        assert hashlib.sha256(target.read_bytes()).hexdigest() == digest
-        digests[name] = digest
-
-    members = wanted_members(path, WANTED, gigabytes=0.001)
-    extract(path, list(members.values()), folder, (recorded or {}).get, done, lambda size: None, require_content)
-    return digests
+    """Canonical name -> SHA-256 of what a zip gave."""
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = Manifest(folder)
+    manifest.entries = {name: {"sha256": sha256, "bytes": 1, "source": ""} for name, sha256 in (recorded or {}).items()}
+    item = Item(about="", licence="", by_hand="", gigabytes=0.001)
+    place = Place("dpdd", item, WANTED, folder, manifest, Policy())
+    from_archive(place, path, "a zip")
+    for name, file in place.files.items():
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == place.digests[name]
+    return place.digests
 
 
 def _files(folder: Path) -> list[str]:
@@ -197,15 +193,13 @@ def test_a_recorded_digest_is_enforced_before_the_file_stands(tmp_path: Path) ->
     assert _extract(path, tmp_path / "out", {"source/1.png": digest}) == {"source/1.png": digest}
 
 
-def test_a_full_disk_is_an_oserror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    @contextmanager
-    def full(_: Path) -> Iterator[Path]:
-        yield Path("/dev/full")
-
-    monkeypatch.setattr(archive, "atomic_path", full)
+def test_a_full_disk_is_an_oserror_and_not_the_zips_fault(tmp_path: Path) -> None:
     path = _zip(tmp_path / "a.zip", {"source/1.png": png()})
+    (tmp_path / "out" / ".partial").mkdir(parents=True)
+    (tmp_path / "out" / ".partial" / "source%2F1.png.new").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
         _extract(path, tmp_path / "out")
+    assert _files(tmp_path / "out") == []
 
 
 def test_a_broken_directory_offset_is_no_zip(tmp_path: Path) -> None:

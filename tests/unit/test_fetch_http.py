@@ -256,13 +256,14 @@ def test_waits_double_up_to_their_cap(remote: Remote, fetch: Fetch) -> None:
     assert waits == [1.0, 2.0, 4.0, 5.0, 5.0]
 
 
-def test_retry_after_is_honoured_in_seconds_and_as_a_date(remote: Remote, fetch: Fetch) -> None:
+def test_a_stated_wait_is_honoured_in_seconds_as_a_date_and_as_a_quota(remote: Remote, fetch: Fetch) -> None:
     date = email.utils.formatdate(time.time() + 100, usegmt=True)
-    remote.misbehave("/a.png", status(429, 30), status(503, date), status(503, "soon"))
+    quota = header(RateLimit='"resolvers";r=0;t=42')
+    remote.misbehave("/a.png", status(429, 30), status(503, date), status(429) | quota, status(503, "soon"))
     client, waits = _client(replace(QUICK, attempts=9, retry_after_cap_s=200))
     with client:
         client.fetch(fetch.order)
-    assert waits[0] == 30 and 80 < waits[1] <= 100 and waits[2] == QUICK.wait(3)
+    assert waits[0] == 30 and 80 < waits[1] <= 100 and waits[2:] == [42, QUICK.backoff_cap_s]
 
 
 def test_a_server_that_asks_for_too_long_a_wait_has_failed(remote: Remote, fetch: Fetch) -> None:
@@ -499,3 +500,11 @@ def test_stop_ends_a_wait_between_attempts(remote: Remote, fetch: Fetch) -> None
     assert not thread.is_alive() and [type(error) for error in raised] == [Stopped]
     with pytest.raises(Stopped):
         client.fetch(fetch.order)
+
+
+def test_a_broken_line_is_given_two_minutes_to_come_back(remote: Remote, fetch: Fetch) -> None:
+    remote.misbehave("/a.png", status(503), *[cut(0)] * 6)
+    client, waits = _client(Policy())
+    with client:
+        client.fetch(fetch.order)
+    assert waits == [1, 2, 4, 8, 16, 32, 60]

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
+import os
+import shutil
+import unicodedata
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,20 +16,23 @@ import cv2
 import numpy as np
 import pytest
 from miniature import make_pair, write_png
+from PIL import Image
 
 from ddnet.config import FolderData
+from ddnet.data import index as index_module
 from ddnet.data.folder import draw_splits, index_folder, natural, scene_names
 from ddnet.data.index import Scene
 from ddnet.errors import DDNetError
+from ddnet.images import read_raw_rgb
 
-SIZE = (20, 30)
+SIZE = (36, 40)
 
 
 def write_pairs(root: Path, stems: Iterable[str], size: tuple[int, int] = SIZE, targets: Iterable[str] = ()) -> Path:
-    """Pairs in `root/source` and `root/target`, targets under the same stems if no others are given."""
+    """Pairs in `root/source` and `root/target`, others in each root; targets under the same stems by default."""
     stems = list(stems)
     for number, (stem, other) in enumerate(zip(stems, list(targets) or stems, strict=True)):
-        source, target = make_pair(size, number)
+        source, target = make_pair(size, number, zlib.crc32(root.name.encode()))
         write_png(root / "source" / f"{stem}.png", source)
         write_png(root / "target" / f"{other}.png", target)
     return root
@@ -57,7 +65,7 @@ def test_given_splits_are_kept(tmp_path: Path) -> None:
 
 def test_a_second_test_set(tmp_path: Path) -> None:
     first = write_pairs(tmp_path / "first", "abcdef")
-    second = write_pairs(tmp_path / "second", ["x", "y"], size=(16, 16))
+    second = write_pairs(tmp_path / "second", ["x", "y"], size=(33, 32))
     scenes = index(first, second=second)
     assert [scene.key for scene in scenes[6:]] == ["photos_second/test/x", "photos_second/test/y"]
     assert {scene.dataset for scene in scenes[:6]} == {"photos"}
@@ -98,7 +106,7 @@ def test_endings_may_differ_and_bit_depths_are_recorded(tmp_path: Path) -> None:
     write_pairs(tmp_path, ["a", "b", "c", "d"])
     for ending, bits in (("jpg", 8), ("bmp", 8), ("tiff", 16)):
         for role in ("source", "target"):
-            raw = make_pair((10, 12), bits)[0]
+            raw = make_pair((34, 32), bits)[role == "target"]
             name = str(tmp_path / role / f"{ending}.{ending if role == 'source' else 'PNG'}")
             cv2.imwrite(name, raw if bits == 16 else (raw >> 8).astype(np.uint8))
     found = {scene.scene: scene for scene in index(tmp_path)}
@@ -106,7 +114,7 @@ def test_endings_may_differ_and_bit_depths_are_recorded(tmp_path: Path) -> None:
         "a": 16, "b": 16, "c": 16, "d": 16, "jpg": 8, "bmp": 8, "tiff": 16,
     }  # fmt: skip
     assert (found["tiff"].image.name, found["tiff"].target.name) == ("tiff.tiff", "tiff.PNG")
-    assert (found["bmp"].height, found["bmp"].width, found["a"].height) == (10, 12, 20)  # sizes differ between pairs
+    assert (found["bmp"].height, found["bmp"].width, found["a"].height) == (34, 32, 36)  # sizes differ between pairs
 
 
 def test_other_names_are_paired_by_order_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -123,6 +131,24 @@ def test_a_missing_partner_is_named(tmp_path: Path) -> None:
     refused(tmp_path, r"source/c.png: no image named 'c' in .*target; add it, or remove this one \(4 in source/, 3 in")
     (tmp_path / "source" / "b.png").unlink()  # the counts agree again, the pairs do not
     refused(tmp_path, r"target/b.png: no image named 'b' in .*source")
+
+
+def test_an_umlaut_is_one_letter_however_it_is_written(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "whole", ["käse", "b", "c"])
+    write_pairs(tmp_path / "mixed", ["käse", "b", "c"], targets=[unicodedata.normalize("NFD", "käse"), "b", "c"])
+    assert len(list((tmp_path / "mixed" / "target").glob("käse.png"))) == 0
+    assert splits_of(index(tmp_path / "mixed")) == splits_of(index(tmp_path / "whole"))
+
+
+def test_names_that_no_table_can_list_are_refused(tmp_path: Path) -> None:
+    write_pairs(tmp_path, "abc")
+    for name in (b"k\xe4se.png", b"two\nlines.png"):
+        odd = Path(os.fsdecode(os.fsencode(tmp_path / "source") + b"/" + name))
+        odd.write_bytes(b"")
+        refused(tmp_path, r"source: the name b'(k.xe4se|two.nlines).png' is not plain UTF-8; rename the file")
+        odd.unlink()
+    write_pairs(tmp_path / "mac", ["10.30\u202fAM", "b", "c"])  # a screenshot of macOS
+    assert "10.30_AM" in {scene.scene for scene in index(tmp_path / "mac")}
 
 
 def test_hidden_files_other_files_and_subfolders_are_left_aside(
@@ -143,6 +169,9 @@ def test_folders_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     refused(tmp_path, "source: no images in it; allowed are .png, .jpg")
     write_pairs(tmp_path / "split" / "train", "ab")
+    refused(tmp_path / "split", "split: has train of train, val, test; all three are needed, or source/ and target/")
+    (tmp_path / "split" / "test").mkdir()
+    (tmp_path / "split" / "val").mkdir()
     refused(tmp_path / "split", "split/val/source: no such folder")
     write_pairs(tmp_path / "split", "ab")
     refused(tmp_path / "split", "split: has train/ beside source/; keep either the splits or source/ and target/")
@@ -150,8 +179,8 @@ def test_folders_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 
 def test_images_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     write_pairs(tmp_path, "abc")
-    write_png(tmp_path / "target" / "b.png", make_pair((20, 32), 0)[0])
-    refused(tmp_path, r"source/b.png: 30 x 20 at 16 bits, but its target .*b.png is 32 x 20 at 16 bits")
+    write_png(tmp_path / "target" / "b.png", make_pair((36, 42), 0)[0])
+    refused(tmp_path, r"source/b.png: 40 x 36 at 16 bits, but its target .*b.png is 42 x 36 at 16 bits")
     write_pairs(tmp_path, "abc")
     (tmp_path / "source" / "c.png").write_text("<html>sign in</html>")
     refused(tmp_path, r"source/c.png: not a readable image")
@@ -163,13 +192,85 @@ def test_images_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 def test_a_jpeg_cut_short_is_refused(tmp_path: Path) -> None:
     write_pairs(tmp_path, "ab")
     for role in ("source", "target"):
-        raw = (make_pair((200, 300), 1)[0] >> 8).astype(np.uint8)
+        raw = (make_pair((200, 300), 1)[role == "target"] >> 8).astype(np.uint8)
         cv2.imwrite(str(tmp_path / role / "c.jpg"), raw)
     assert len(index(tmp_path)) == 3
     file = tmp_path / "target" / "c.jpg"
     file.write_bytes(file.read_bytes()[:-2000])
     assert cv2.imread(str(file)) is not None  # the reader itself says nothing
     refused(tmp_path, r"target/c.jpg: a damaged JPEG .*copy or export it again")
+
+
+def test_a_large_jpeg_is_no_decompression_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's `open` refuses 179 megapixels; here the limit is lowered instead."""
+    for role, raw in zip(("source", "target"), make_pair(SIZE, 1), strict=True):
+        for stem in "abc":
+            (tmp_path / role).mkdir(exist_ok=True)
+            cv2.imwrite(str(tmp_path / role / f"{stem}.jpg"), np.roll(raw >> 8, ord(stem), axis=0).astype(np.uint8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(tmp_path / "source" / "a.jpg")
+    assert len(index(tmp_path)) == 3
+
+
+def test_a_pair_of_one_picture_is_refused_whatever_its_format(tmp_path: Path) -> None:
+    write_pairs(tmp_path, "abc")
+    raw = read_raw_rgb(tmp_path / "target" / "b.png")
+    (tmp_path / "source" / "b.png").unlink()
+    cv2.imwrite(str(tmp_path / "source" / "b.tiff"), raw[..., ::-1])
+    refused(tmp_path, r"source/b.tiff: shows the very pixels of its target .*target/b.png: nothing to restore, and")
+
+
+def test_an_image_too_small_to_be_measured_is_refused_before_the_training(tmp_path: Path) -> None:
+    write_pairs(tmp_path, "ab")
+    write_pairs(tmp_path, "c", size=(32, 31))
+    refused(
+        tmp_path, r"source/c.png: 31 x 32 at 16 bits; both sides must be at least 32 px, or LPIPS cannot measure it"
+    )
+    write_pairs(tmp_path, "c", size=(32, 32))
+    assert len(index(tmp_path)) == 3
+
+
+def test_the_same_file_in_two_splits_is_refused(tmp_path: Path) -> None:
+    for split, stems in (("train", "abc"), ("val", "de"), ("test", "fg")):
+        write_pairs(tmp_path / "p" / split, stems)
+    shutil.copy(tmp_path / "p/train/source/a.png", tmp_path / "p/val/source/d.png")
+    refused(
+        tmp_path / "p", r"val/source/d.png: the same file as .*train/source/a.png, one for val, the other for train"
+    )
+    for number, split in enumerate(("train", "val", "test")):
+        for role, raw in zip(("source", "target"), make_pair(SIZE, 100 + number), strict=True):
+            for file in (tmp_path / "p" / split / role).iterdir():
+                write_png(file, raw)  # within one split a picture may come twice
+    assert len(index(tmp_path / "p")) == 7
+    refused(tmp_path / "p", "one for test, the other for train", second=tmp_path / "p" / "train")
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "tiff"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_pictures_that_viewers_turn_are_refused(ending: str, orientation: int, tmp_path: Path) -> None:
+    """OpenCV turns a TIFF by 180 degrees, cannot read it by 90, and leaves the others as they are stored."""
+    write_pairs(tmp_path, "ab")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for role, raw in zip(("source", "target"), make_pair((40, 64), 5), strict=True):
+        Image.fromarray((raw >> 8).astype(np.uint8)).save(tmp_path / role / f"c.{ending}", exif=exif)
+    if orientation == 1:
+        assert len(index(tmp_path)) == 3
+    else:
+        refused(
+            tmp_path, rf"source/c.{ending}: its EXIF orientation \({orientation}\) asks viewers to turn it, which is"
+        )
+
+
+def test_a_file_that_nobody_may_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pairs(tmp_path, "abc")
+
+    def deny(path: Path) -> str:  # as root, permissions of the file itself would not stop the test
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(index_module, "sha256", deny)
+    refused(tmp_path, r"source/b.png: cannot be read \(Permission denied\); check its name and permissions")
 
 
 def test_scene_names_are_safe_and_unique(tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from ddnet.config import Patches
 from ddnet.data import patches as module
 from ddnet.data.index import Scene, describe_pair
-from ddnet.data.patches import PatchSet, Place, extract_patches, grid, sharpness, training_set_place
+from ddnet.data.patch_set import PatchSet, Place, training_set_place
+from ddnet.data.patches import extract_patches, grid, sharpness
 from ddnet.errors import DDNetError
 from ddnet.images import read_raw_rgb, write_image
+from ddnet.plan import ROOT, _closure
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 SMALL = Patches(size=32, stride=0.5)
@@ -243,6 +245,12 @@ def test_the_machine_decides_where_the_training_set_lies(monkeypatch: pytest.Mon
     monkeypatch.setenv("DDNET_TRAINING_SET", "cuda")
     with pytest.raises(DDNetError, match="DDNET_TRAINING_SET is 'cuda'; allowed are disk, ram, gpu and auto"):
         training_set_place(1, None)
+
+
+def test_reading_patches_otherwise_cuts_none_anew() -> None:
+    """Jobs rerun where a file that they import changes."""
+    files = {path.relative_to(ROOT).as_posix() for path in _closure(["ddnet.data.patches"])}
+    assert "ddnet/data/patches.py" in files and "ddnet/data/patch_set.py" not in files
 
 
 def test_extraction_does_without_torch() -> None:

@@ -150,6 +150,9 @@ def test_an_own_folders_pictures_are_inputs(tmp_path: Path) -> None:
     assert photos(path=tmp_path).pictures() == [str(tmp_path / name) for name in ("source/a.png", "target/a.png")]
     with pytest.raises(DDNetError, match=r"data.second: no pictures in .*nowhere; name a folder that holds source/"):
         photos(path=tmp_path, second=tmp_path / "nowhere").pictures()
+    (tmp_path / "source" / "{b}.png").write_bytes(b"x")
+    with pytest.raises(DDNetError, match=r"data.path: .*\{b\}.png.*braces .* rename it"):
+        photos(path=tmp_path).pictures()
 
 
 def test_depth_of_patches_is_for_networks_on_sizes_they_take() -> None:

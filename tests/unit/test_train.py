@@ -9,7 +9,8 @@ import torch
 from ddnet.cli import CONFIG
 from ddnet.config import Model, Patches, Perceptual, Training, load_variants
 from ddnet.data.index import describe_pair
-from ddnet.data.patches import PatchSet, extract_patches
+from ddnet.data.patch_set import PatchSet
+from ddnet.data.patches import extract_patches
 from ddnet.engine import train as training
 from ddnet.engine.checkpoint import load_run
 from ddnet.engine.estimate_depth import DepthStore, estimate_depth
@@ -101,6 +102,10 @@ def test_a_state_of_another_configuration_is_not_resumed(inputs: Inputs, tmp_pat
     assert training._resume(path, inputs, parts)[0].step == 6
     other = replace(inputs, training=inputs.training.model_copy(update={"lr": 1e-4}))
     assert training._resume(path, other, parts)[0].step == 0
+    estimate_depth([*inputs.training_scenes, *inputs.validation], "constant(0.25)", tmp_path / "depth")
+    assert training._resume(path, replace(inputs), parts)[0].step == 0  # the same settings, but other depth since then
+    estimate_depth([*inputs.training_scenes, *inputs.validation], "constant", tmp_path / "depth")
+    assert training._resume(path, replace(inputs), parts)[0].step == 6
     path.write_bytes(path.read_bytes()[:100])
     assert training._resume(path, inputs, parts)[0].step == 0
 

@@ -117,8 +117,8 @@ def test_pictures_keep_their_bits_their_size_and_their_places(project: Path) -> 
 
 
 def test_what_was_fetched_is_told_and_verified(project: Path) -> None:
-    options = ("--preset", CONFIG_FILE, "--sources", "sources.yaml")
-    told = run(project, "ddnet", "data", "status", *options)
+    options = ("--preset", CONFIG_FILE)
+    told = run(project, "ddnet", "data", "status", *options, "--sources", "sources.yaml")
     assert re.search(r"dpdd: +14 of 14 files", told) and "to be fetched" not in told
     assert told.count("licence:") == 3
     assert run(project, "ddnet", "data", "verify", *options).count("verified") == 3

@@ -1,7 +1,13 @@
 import os
 from pathlib import Path
 
-from ddnet.config import load_settings, load_sources, load_variants, validate_settings
+from ddnet.config import (
+    load_settings,
+    load_sources,
+    load_variants,
+    source_of,
+    validate_settings,
+)
 from ddnet.errors import DDNetError
 from ddnet.files import sha256
 from ddnet.plan import ROOT, TABLES, Plan, cpu_count, depth_needs, gpu_count, slug
@@ -27,6 +33,8 @@ def make_plan():
         sources = load_sources(Path(sources_file or CONFIG_FOLDER / "sources.yaml"))
         variants = load_variants(Path(variants_file or CONFIG_FOLDER / "variants.yaml"))
         plan = Plan(settings, variants)
+        for name in plan.items:
+            source_of(name, sources)
         return plan, sources, plan.pictures()
     except DDNetError as error:
         raise SystemExit(

@@ -1,0 +1,194 @@
+"""Reading the training set that `patches` cut: batches of patches as tensors, from the disk, memory or the GPU."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ddnet.data.patches import ARRAYS, SCENE_COLUMNS, Raw
+from ddnet.errors import DDNetError
+
+Place = Literal["disk", "ram", "gpu"]
+PLACE_VARIABLE = "DDNET_TRAINING_SET"
+GPU_SHARE = 0.4  # of the free GPU memory; the rest is for the network's activations
+
+
+def training_set_place(needed: int, gpu_free: int | None) -> Place:
+    """Where this machine keeps the training set while training; the numbers do not depend on it.
+
+    The environment variable DDNET_TRAINING_SET says `disk` (memory-mapped), `ram`, `gpu`, or `auto` (also where it is
+    unset): the GPU where the set takes less than 40 % of its free memory, the disk otherwise.
+
+    Args:
+        needed: bytes of the training set.
+        gpu_free: free bytes of the GPU that trains; None on the CPU.
+
+    Raises:
+        DDNetError: another value, or `gpu` where there is none.
+    """
+    wanted = os.environ.get(PLACE_VARIABLE) or "auto"
+    if wanted not in (*get_args(Place), "auto"):
+        raise DDNetError(f"{PLACE_VARIABLE} is '{wanted}'; allowed are disk, ram, gpu and auto")
+    if wanted == "gpu" and gpu_free is None:
+        raise DDNetError(f"{PLACE_VARIABLE} is 'gpu', but there is no GPU here; set it to disk, ram or auto")
+    if wanted == "auto":
+        return "gpu" if gpu_free is not None and needed < GPU_SHARE * gpu_free else "disk"
+    return cast(Place, wanted)
+
+
+class PatchSet:
+    """Random access to the extracted patches, and the batch order of a training run.
+
+    Args:
+        folder: what `extract_patches` wrote.
+        depths: uint16 depth, 65535 for 1: a list of (H, W), one map per training image in the order of `scene_keys`;
+            or one (P, S, S) array, a map per patch in the order of `patches.csv`; None for networks without depth.
+        place: `disk` maps the files, `ram` reads them whole, `gpu` puts them into the memory of `device`.
+        device: torch device that the batches are for.
+
+    Raises:
+        DDNetError: files of another version, or depth of another number or size than the images.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        depths: Sequence[Raw] | Raw | None = None,
+        place: Place = "disk",
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.folder, self.place, self.device = folder, place, torch.device(device)
+        self.corners = np.loadtxt(folder / "patches.csv", delimiter=",", skiprows=1, dtype=np.int64, ndmin=2)
+        scenes = _read_scenes(folder)
+        self.sizes = [(int(row["height"]), int(row["width"])) for row in scenes]
+        offsets = [int(row["offset"]) for row in scenes]
+        self._images, self._targets = (
+            [
+                flat[start : start + 3 * height * width].view(height, width, 3)
+                for start, (height, width) in zip(offsets, self.sizes, strict=True)
+            ]
+            for flat in self._resident(np.load(folder / name, mmap_mode="r") for name in ARRAYS)
+        )
+        self._require_fit(depths)
+        self.depth_per_patch = isinstance(depths, np.ndarray)
+        self._depths = None if depths is None else list(self._resident(depths))
+        self._depth_scale = torch.tensor(65535.0, device=self.device)
+
+    def _resident(self, arrays: Iterable[Raw]) -> Iterator[torch.Tensor]:
+        """Arrays at their place as int16 tensors of the same bits: uint16 is not turned or stacked on every device."""
+        for array in arrays:
+            bits = np.ascontiguousarray(array).view(np.int16)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nor written to
+                tensor = torch.from_numpy(bits.copy() if self.place == "ram" else bits)
+            yield tensor.to(self.device, copy=True) if self.place == "gpu" else tensor
+
+    def _require_fit(self, depths: Sequence[Raw] | Raw | None) -> None:
+        if depths is None:
+            return
+        wanted = self.sizes
+        if isinstance(depths, np.ndarray):
+            side = int(self.corners[0, 3])
+            wanted = [(side, side)] * len(self)
+        found = [depth.shape for depth in depths]
+        if found != wanted or any(depth.dtype != np.uint16 for depth in depths):
+            first = next((f"{a} for {b}" for a, b in zip(found, wanted, strict=False) if a != b), "uint16 is needed")
+            raise DDNetError(
+                f"{self.folder}: {len(found)} depth maps for {len(wanted)} places ({first}); estimate the depth again"
+            )
+
+    @staticmethod
+    def scene_keys(folder: Path) -> list[str]:
+        """Keys of the training scenes in the order of the stored images."""
+        return [row["scene"] for row in _read_scenes(folder)]
+
+    @staticmethod
+    def stored_bytes(folder: Path) -> int:
+        """Bytes of the stored images and targets."""
+        return sum((folder / name).stat().st_size for name in ARRAYS)
+
+    def __len__(self) -> int:
+        """Number of patches."""
+        return len(self.corners)
+
+    def steps_per_epoch(self, batch: int) -> int:
+        """Optimiser steps in one pass over all patches."""
+        return math.ceil(len(self) / batch)
+
+    def order(self, seed: int, step: int, batch: int) -> NDArray[np.int64]:
+        """Patch numbers of one step's batch.
+
+        Each epoch is a permutation drawn from (seed, epoch), so every variant of a seed sees the same order, and a
+        resumed run needs no stored sampler state.
+        """
+        positions = np.arange(step * batch, (step + 1) * batch)
+        epochs = positions // len(self)
+        return np.array(
+            [
+                _permutation(seed, int(epoch), len(self))[p % len(self)]
+                for epoch, p in zip(epochs, positions, strict=True)
+            ]
+        )
+
+    def batch(
+        self, numbers: NDArray[np.int64], turns: NDArray[np.int64] | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Crops of a batch: image and target (B, 3, S, S), depth (B, 1, S, S) or None; float32 in [0, 1].
+
+        Contiguous, on the set's device, and the same numbers from every place.
+
+        Args:
+            numbers: (B,) patch numbers.
+            turns: (B,) in 0..7, one of the eight flips and quarter turns for each; None leaves them as they are.
+        """
+        turned = [0] * len(numbers) if turns is None else turns.tolist()
+        windows = [(p, slice(y, y + size), slice(x, x + size)) for p, y, x, size in self.corners[numbers].tolist()]
+        scale = float(np.float32(1 / 65535))
+        image, target = (
+            self._stack([arrays[p][rows, columns] for p, rows, columns in windows], turned).mul_(scale)
+            for arrays in (self._images, self._targets)
+        )
+        if self._depths is None:
+            return image, target, None
+        if self.depth_per_patch:
+            crops = [self._depths[number] for number in numbers.tolist()]
+        else:
+            crops = [self._depths[p][rows, columns] for p, rows, columns in windows]
+        # By a tensor on the device: a CUDA tensor over a Python number is multiplied by the rounded reciprocal.
+        return image, target, self._stack([crop[..., None] for crop in crops], turned).div_(self._depth_scale)
+
+    def _stack(self, crops: Sequence[torch.Tensor], turns: Sequence[int]) -> torch.Tensor:
+        """(S, S, C) bit patterns to (B, C, S, S) float32 in 0..65535 on the device."""
+        turned = [_turn(crop, turn) for crop, turn in zip(crops, turns, strict=True)]
+        values = torch.stack(turned).to(self.device).view(torch.uint16).permute(0, 3, 1, 2)
+        return values.to(torch.float32, memory_format=torch.contiguous_format)
+
+
+def _read_scenes(folder: Path) -> list[dict[str, str]]:
+    path = folder / "scenes.csv"
+    with path.open(newline="", encoding="utf-8") as stream:
+        reader = csv.DictReader(stream)
+        if tuple(reader.fieldnames or ()) != SCENE_COLUMNS:
+            raise DDNetError(f"{path}: columns must be {','.join(SCENE_COLUMNS)}; delete the folder, extract again")
+        return list(reader)
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch]).permutation(length)
+
+
+def _turn(window: torch.Tensor, turn: int) -> torch.Tensor:
+    """Element `turn` of the square's symmetry group: quarter turns 0..3, then the same mirrored."""
+    turned = window.rot90(turn % 4) if turn % 4 else window
+    return turned.flip(1) if turn >= 4 else turned
