@@ -16,6 +16,7 @@ from ddnet.config import (
     Settings,
     Variant,
     find_variant,
+    load_baselines,
     load_settings,
     load_sources,
     load_variants,
@@ -55,7 +56,7 @@ def _listing(kind: str, variants_file: Path | None) -> list[str]:
         table = {study: name for name, study in TABLES.items() if study}
         return [f"{study:<12}{table.get(study, 'no table yet')}" for study in studies]
     if kind == "baselines":
-        return sorted(path.stem for path in (ROOT / "baselines").glob("[!_]*.py"))
+        return [f"{b.name:<24}{b.label}" for b in load_baselines(CONFIG / "baselines.yaml").values()]
     if kind == "presets":
         return list(PRESETS)
     return names({"depth": "depth", "metrics": "metric"}[kind])

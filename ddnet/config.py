@@ -306,6 +306,34 @@ def load_variants(path: Path) -> dict[str, Variant]:
     return variants
 
 
+class Baseline(_Strict):
+    """One compared system: a class of `baselines/`, and the arguments it is built with."""
+
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    system: str = Field(pattern=r"^[a-z0-9_]+$", description="file of baselines/")
+    label: str
+    options: dict[str, Any] = {}
+
+
+def load_baselines(path: Path) -> dict[str, Baseline]:
+    """Read the table of compared systems.
+
+    Raises:
+        DDNetError: bad key or value, or the blurred input is missing, which every figure and table begins with.
+    """
+    baselines = {}
+    for name, values in _read_yaml(path).items():
+        if not isinstance(values, dict):
+            raise DDNetError(f"{path}: '{name}' needs {{key: value}} after the colon: {{system: ..., label: ...}}")
+        try:
+            baselines[name] = Baseline.model_validate({"label": name, **values, "name": name})
+        except ValidationError as error:
+            raise _explain(error, Baseline, f"{path}, baseline '{name}'") from None
+    if "blurred" not in baselines:
+        raise DDNetError(f"{path}: lacks 'blurred: {{system: blurred, label: Blurred input}}'; write it back")
+    return baselines
+
+
 class Source(_Strict):
     """One place where an item can be had; exactly one of `files`, `archive` and `parquet`."""
 

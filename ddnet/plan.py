@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ddnet.config import Settings, Variant
+from ddnet.config import Baseline, Settings, Variant
 from ddnet.errors import DDNetError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,15 +74,23 @@ class Plan:
     Args:
         settings: the preset.
         variants: the whole table of variants.
+        baselines: the compared systems; the blurred input alone where none are given.
 
     Raises:
-        DDNetError: a study that no variant belongs to; a fusion or depth source that does not exist, or that the
-            data cannot feed.
+        DDNetError: a study that no variant belongs to; a fusion, depth source or compared system that does not
+            exist; a depth source that the data cannot feed.
     """
 
-    def __init__(self, settings: Settings, variants: dict[str, Variant]) -> None:
+    def __init__(
+        self, settings: Settings, variants: dict[str, Variant], baselines: dict[str, Baseline] | None = None
+    ) -> None:
         self.settings = settings
         self.variants = variants
+        self.baselines = baselines or {"blurred": Baseline(name="blurred", system="blurred", label="Blurred input")}
+        for name, baseline in self.baselines.items():
+            file = f"baselines/{baseline.system}.py"
+            if not (ROOT / file).is_file():
+                raise DDNetError(f"baseline '{name}': no system '{baseline.system}'; correct it, or write {file}")
         known = {study for variant in variants.values() for study in variant.study}
         for study in settings.studies:
             if study not in TABLES.values():
@@ -127,6 +135,10 @@ class Plan:
         if study is None:
             return [name for name in self.variants if name in HEADLINE[table]]
         return self.study_variants(study)
+
+    def table_baselines(self, table: str) -> list[str]:
+        """Compared systems that a table measures: all in Table 2, the blurred input in every table."""
+        return list(self.baselines) if table == "table2" else ["blurred"]
 
     def study_variants(self, study: str) -> list[str]:
         """Variants of a study, its reference row included; without those whose depth this data cannot give."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ddnet.config import Baseline
 from ddnet.errors import DDNetError
 from ddnet.registry import did_you_mean
 from ddnet.report.collect import RunRef, VariantInfo, collect, merge_provenance, provenance_records, read_json
@@ -47,6 +48,7 @@ class Evidence:
     ood_dataset: str | None = None
     complexity: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     variants: Sequence[VariantInfo] = ()
+    baselines: Sequence[Baseline] = ()
     width: int = 64
     depth_source: str = ""
     unavailable: Mapping[str, str] = field(default_factory=dict)
@@ -114,6 +116,7 @@ def gather(
     ood_dataset: str | None = None,
     complexity: Sequence[Path] = (),
     variants: Sequence[VariantInfo] = (),
+    baselines: Sequence[Baseline] = (),
     width: int = 64,
     depth_source: str = "",
     provenance: Mapping[str, Any] | None = None,
@@ -142,6 +145,7 @@ def gather(
         ood_dataset=ood_dataset,
         complexity={Path(path).stem: read_json(Path(path)) for path in complexity},
         variants=tuple(variants),
+        baselines=tuple(baselines),
         width=width,
         depth_source=depth_source,
         unavailable=unavailable,

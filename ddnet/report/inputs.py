@@ -6,12 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ddnet.config import Variant
+from ddnet.config import Baseline, Variant
 from ddnet.data.index import Scene, panel_scenes
 from ddnet.report.collect import RunRef, VariantInfo
 from ddnet.report.panels import PanelScene
-
-BLURRED_LABEL = "Blurred input"
 
 
 def variant_infos(variants: Iterable[Mapping[str, Any]], depth_source: str) -> tuple[VariantInfo, ...]:
@@ -39,9 +37,16 @@ def test_sets(names: Sequence[str]) -> tuple[str, str | None]:
     return names[0], names[1] if len(names) > 1 else None
 
 
-def run_refs(runs: Path, variants: Iterable[VariantInfo], seeds: Sequence[int]) -> list[RunRef]:
-    """The blurred input and every variant with every seed, under `results/runs/<preset>`."""
-    refs = [RunRef("blurred", None, BLURRED_LABEL, runs / "blurred")]
+def compared(baselines: Iterable[Mapping[str, Any]]) -> tuple[Baseline, ...]:
+    """Compared systems given as plain values."""
+    return tuple(Baseline(**values) for values in baselines)
+
+
+def run_refs(
+    runs: Path, baselines: Iterable[Baseline], variants: Iterable[VariantInfo], seeds: Sequence[int]
+) -> list[RunRef]:
+    """The compared systems, and every variant with every seed, under `results/runs/<preset>`."""
+    refs = [RunRef(baseline.name, None, baseline.label, runs / baseline.name) for baseline in baselines]
     for variant in variants:
         refs += [RunRef(variant.name, seed, variant.label, runs / f"{variant.name}-seed{seed}") for seed in seeds]
     return refs

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from ddnet.config import Baseline
 from ddnet.report.collect import VariantInfo
 
 TRUE_DEPTH = ("rendered", "oracle")
@@ -65,6 +66,19 @@ TABLE2 = (
     RowSpec("ddnet_1b", "DDNet (1-branch)", "ddnet_1b"),
     RowSpec("ddnet_2b", "DDNet (2-branch)", "ddnet_2b", paper_key="DDNet (2-branch)"),
 )
+
+
+def comparison_rows(baselines: Iterable[Baseline]) -> list[RowSpec]:
+    """Rows of Table 2: the paper's, and after a system's own row the other lines of the baselines file that use it."""
+    rows = list(TABLE2)
+    standard = {row.key for row in rows}
+    for baseline in baselines:
+        if baseline.name in standard:
+            continue
+        place = max((i for i, row in enumerate(rows) if row.baseline == baseline.system), default=-1)
+        place = place if place >= 0 else max(i for i, row in enumerate(rows) if row.baseline)
+        rows.insert(place + 1, RowSpec(baseline.name, baseline.label, baseline=baseline.name))
+    return rows
 
 
 def _ticks(rcab: bool, gru: bool, branches: int) -> dict[str, bool | str]:

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 from report_runs import INFO, PAPER, PARAMS, PHOTOGRAPHS, SCENES, VARIANTS, World, make_world, psnr, write_run
 
+from ddnet.config import Baseline
 from ddnet.errors import DDNetError
 from ddnet.report.evidence import Evidence, gather
 from ddnet.report.formats import grids, write_table
 from ddnet.report.inputs import test_sets as split_test_sets
-from ddnet.report.rows import TABLE4, RowSpec
+from ddnet.report.rows import TABLE4, RowSpec, comparison_rows
 from ddnet.report.tables import BUILDERS, Table, table1, table2, table3, table4, table_s1
 from ddnet.report.wording import TRIAL_NOTE
 
@@ -255,3 +256,12 @@ def test_columns_are_stable_and_shown_columns_exist(evidence: Evidence, name: st
     for _, columns in table.sections:
         assert {column.name for column in columns} <= set(table.frame.columns)
     assert set(table.frame["source"]) <= {"measured", "paper", ""}
+
+
+def test_a_second_line_of_a_system_stands_after_its_row_and_one_of_ones_own_at_the_end() -> None:
+    lines = [("blurred", "blurred"), ("ebdb", "ebdb"), ("ebdb_rl", "ebdb"), ("mine", "mine")]
+    keys = [
+        row.key for row in comparison_rows(Baseline(name=name, system=system, label=name) for name, system in lines)
+    ]
+    assert keys[keys.index("ebdb") + 1] == "ebdb_rl" and keys.count("ebdb") == 1
+    assert keys.index("mine") == keys.index("defocusgan") + 1

@@ -16,11 +16,15 @@ import pytest
 from projects import copy_project, planned, snakemake
 
 from ddnet.cli import CONFIG
-from ddnet.config import load_settings, load_variants
+from ddnet.config import load_baselines, load_settings, load_variants
 from ddnet.plan import ROOT, Plan
 
 SMOKE = "workflow/config/smoke.yaml"
-PLAN = Plan(load_settings(CONFIG / "smoke.yaml"), load_variants(CONFIG / "variants.yaml"))
+PLAN = Plan(
+    load_settings(CONFIG / "smoke.yaml"),
+    load_variants(CONFIG / "variants.yaml"),
+    load_baselines(CONFIG / "baselines.yaml"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +60,7 @@ def append(path: Path, text: str) -> None:
 
 def test_every_declared_file_is_there(project: Path) -> None:
     runs = project / "results" / "runs" / "smoke"
-    assert {path.name for path in runs.iterdir()} == {run.name for run in PLAN.runs(PLAN.selected)} | {"blurred"}
+    assert {path.name for path in runs.iterdir()} == {run.name for run in PLAN.runs(PLAN.selected)} | {*PLAN.baselines}
     for table in PLAN.tables:
         for form in ("csv", "md", "tex", "html"):
             assert (project / "results" / "tables" / "smoke" / f"{table}.{form}").stat().st_size > 100

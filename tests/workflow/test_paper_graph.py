@@ -18,7 +18,7 @@ from projects import copy_project, planned, run, snakemake
 from remote import Remote, cut, page, status
 
 from ddnet.cli import CONFIG
-from ddnet.config import Trial, load_settings, load_variants, validate_settings
+from ddnet.config import Trial, load_baselines, load_settings, load_variants, validate_settings
 from ddnet.files import sha256
 from ddnet.plan import Plan
 
@@ -43,7 +43,11 @@ def miniature_settings() -> dict[str, object]:
     return settings
 
 
-PLAN = Plan(validate_settings(miniature_settings(), "here"), load_variants(CONFIG / "variants.yaml"))
+PLAN = Plan(
+    validate_settings(miniature_settings(), "here"),
+    load_variants(CONFIG / "variants.yaml"),
+    load_baselines(CONFIG / "baselines.yaml"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +85,7 @@ def graph(project: Path, target: str, *options: str, check: bool = True) -> str:
 
 def test_everything_is_there_and_a_second_run_has_nothing_to_do(project: Path, remote: Remote) -> None:
     runs = project / "results" / "runs" / "miniature"
-    assert {path.name for path in runs.iterdir()} == {run.name for run in PLAN.runs(PLAN.selected)} | {"blurred"}
+    assert {path.name for path in runs.iterdir()} == {run.name for run in PLAN.runs(PLAN.selected)} | {*PLAN.baselines}
     for table in PLAN.tables:
         for form in ("csv", "md", "tex", "html"):
             assert (project / "results" / "tables" / "miniature" / f"{table}.{form}").stat().st_size > 100

@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 from ddnet.config import (
+    load_baselines,
     load_settings,
     load_sources,
     load_variants,
@@ -32,7 +33,9 @@ def make_plan():
             settings = load_settings(CONFIG_FOLDER / "embedded.yaml", config)
         sources = load_sources(Path(sources_file or CONFIG_FOLDER / "sources.yaml"))
         variants = load_variants(Path(variants_file or CONFIG_FOLDER / "variants.yaml"))
-        plan = Plan(settings, variants)
+        plan = Plan(
+            settings, variants, load_baselines(CONFIG_FOLDER / "baselines.yaml")
+        )
         for name in plan.items:
             source_of(name, sources)
         return plan, sources, plan.pictures()
@@ -62,6 +65,7 @@ wildcard_constraints:
     seed=r"\d+",
     source=r"[A-Za-z0-9_.-]+",
     table="|".join(TABLES),
+    baseline="|".join(PLAN.baselines),
     study="|".join(filter(None, TABLES.values())),
 
 
@@ -147,12 +151,20 @@ def dumped(names):
     return [PLAN.variants[name].model_dump(mode="json") for name in names]
 
 
-def report_inputs(names):
-    """The evaluations of the named variants and of the blurred input, and the variants' sizes."""
+def dumped_baselines(names):
+    """Compared systems as plain values, for a job's parameters."""
+    return [PLAN.baselines[name].model_dump(mode="json") for name in names]
+
+
+def report_inputs(names, baselines=("blurred",)):
+    """The evaluations of the named variants and compared systems, and the variants' sizes."""
     names = list(names)
     return {
         "runs": [
-            f"results/runs/{PLAN.settings.preset}/blurred/per_image.csv",
+            *(
+                f"results/runs/{PLAN.settings.preset}/{name}/per_image.csv"
+                for name in baselines
+            ),
             *run_files(names, "per_image.csv"),
         ],
         "complexity": complexity_files(names),

@@ -45,15 +45,16 @@ rule evaluate_baseline:
         summary="results/runs/{preset}/{baseline}/evaluation.json",
     log:
         "logs/{preset}/evaluate/{baseline}.log",
-    wildcard_constraints:
-        baseline="blurred",
     threads: CORES_PER_CPU
     params:
         evaluation=PLAN.part("evaluation")["evaluation"],
+        baseline=lambda wildcards: PLAN.baselines[wildcards.baseline].model_dump(
+            mode="json"
+        ),
         code=lambda wildcards: PLAN.code(
             [
                 "ddnet.engine.evaluate",
-                f"baselines.{wildcards.baseline}",
+                f"baselines.{PLAN.baselines[wildcards.baseline].system}",
                 *METRIC_MODULES,
             ],
             script="evaluate_baseline",

@@ -29,7 +29,12 @@ REPORT_SETTINGS = {
 
 rule make_table:
     input:
-        unpack(lambda wildcards: report_inputs(PLAN.table_variants(wildcards.table))),
+        unpack(
+            lambda wildcards: report_inputs(
+                PLAN.table_variants(wildcards.table),
+                PLAN.table_baselines(wildcards.table),
+            )
+        ),
         # Table S1 is ours: only Tables 1 to 4 have a printed counterpart.
         printed=lambda wildcards: (
             [] if "S" in wildcards.table else PRINTED / f"{wildcards.table}.csv"
@@ -51,6 +56,9 @@ rule make_table:
         settings=REPORT_SETTINGS,
         printed=str(PRINTED),
         variants=lambda wildcards: dumped(PLAN.table_variants(wildcards.table)),
+        baselines=lambda wildcards: dumped_baselines(
+            PLAN.table_baselines(wildcards.table)
+        ),
         code=PLAN.code(
             ["ddnet.report.tables", "ddnet.report.inputs"], script="make_table"
         ),
@@ -80,6 +88,7 @@ rule draw_study:
     params:
         settings=REPORT_SETTINGS,
         variants=lambda wildcards: dumped(PLAN.study_variants(wildcards.study)),
+        baselines=dumped_baselines(["blurred"]),
         code=PLAN.code(
             ["ddnet.report.figures", "ddnet.report.inputs"], script="draw_study"
         ),
@@ -89,7 +98,7 @@ rule draw_study:
 
 rule export_mlflow:
     input:
-        unpack(lambda wildcards: report_inputs(PLAN.selected)),
+        unpack(lambda wildcards: report_inputs(PLAN.selected, PLAN.baselines)),
         cards=run_files(PLAN.selected, "model_card.md"),
         tables=table_files(PLAN.tables),
         figures=figure_files(PLAN.settings.studies),
@@ -105,6 +114,7 @@ rule export_mlflow:
         settings=REPORT_SETTINGS,
         config=PLAN.settings.model_dump(mode="json"),
         variants=dumped(PLAN.selected),
+        baselines=dumped_baselines(PLAN.baselines),
         tables={name: TABLES[name] for name in PLAN.tables},
         studies=list(PLAN.settings.studies),
         code=PLAN.code(

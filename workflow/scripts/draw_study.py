@@ -6,14 +6,15 @@ from ddnet.data.index import read_index
 from ddnet.log import job_log
 from ddnet.report.collect import collect, read_json
 from ddnet.report.figures import Study, draw_study
-from ddnet.report.inputs import panel_inputs, run_refs, test_sets, variant_infos
+from ddnet.report.inputs import compared, panel_inputs, run_refs, test_sets, variant_infos
 
 job = snakemake
 with job_log(str(job.log)):
     settings = job.params.settings
     dataset, _ = test_sets(settings["datasets"])
     infos = variant_infos(job.params.variants, settings["depth_source"])
-    refs = run_refs(Path(job.input.runs[0]).parent.parent, infos, settings["seeds"])
+    systems = compared(job.params.baselines)
+    refs = run_refs(Path(job.input.runs[0]).parent.parent, systems, infos, settings["seeds"])
     complexity = {Path(path).stem: read_json(Path(path)) for path in job.input.complexity}
     scenes = read_index(job.input.index, dataset=dataset, split="test")
     panels = panel_inputs(scenes, settings["panels"], Path(job.input.depth).parent)

@@ -1,23 +1,23 @@
 """Measure one compared system on the test sets."""
 
-from importlib import import_module
 from pathlib import Path
 
 import torch
 
+from baselines import build
+from ddnet.config import Baseline
 from ddnet.data.index import read_index
 from ddnet.engine.evaluate import best_device, evaluate, write_evaluation
 from ddnet.log import job_log
 from ddnet.metrics import build_metrics
 from ddnet.plan import job_threads
 from ddnet.provenance import Stopwatch
-from ddnet.registry import class_name
 
 job = snakemake
 torch.set_num_threads(job_threads(job.threads))
 with job_log(str(job.log)):
-    watch, name = Stopwatch(), job.wildcards.baseline
-    restorer = getattr(import_module(f"baselines.{name}"), class_name(name))()
+    watch, baseline = Stopwatch(), Baseline(**job.params.baseline)
+    restorer = build(baseline)
     weights = Path(job.input.weights).parent
     metrics, unavailable = build_metrics(job.params.evaluation["metrics"], weights, str(best_device()))
     scenes = read_index(job.input.index, split="test")

@@ -7,7 +7,7 @@ from ddnet.data.index import panel_scenes, read_index
 from ddnet.files import write_json
 from ddnet.log import job_log
 from ddnet.report.collect import read_json
-from ddnet.report.inputs import run_refs, test_sets, variant_infos
+from ddnet.report.inputs import compared, run_refs, test_sets, variant_infos
 from ddnet.report.mlflow_export import export
 
 job = snakemake
@@ -15,7 +15,8 @@ with job_log(str(job.log)):
     settings = job.params.settings
     dataset, ood_dataset = test_sets(settings["datasets"])
     infos = variant_infos(job.params.variants, settings["depth_source"])
-    refs = run_refs(Path(job.input.runs[0]).parent.parent, infos, settings["seeds"])
+    systems = compared(job.params.baselines)
+    refs = run_refs(Path(job.input.runs[0]).parent.parent, systems, infos, settings["seeds"])
     figures = {s: [Path(f) for f in job.input.figures if Path(f).parent.name == s] for s in job.params.studies}
     # Tables 1 and 2 compare systems; they belong to no study and get a parent run of their own.
     tables = {study: [] for study in [*job.params.studies, "comparison"]}

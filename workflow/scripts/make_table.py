@@ -5,7 +5,7 @@ from pathlib import Path
 from ddnet.log import job_log
 from ddnet.report.evidence import gather
 from ddnet.report.formats import write_table
-from ddnet.report.inputs import run_refs, test_sets, variant_infos
+from ddnet.report.inputs import compared, run_refs, test_sets, variant_infos
 from ddnet.report.tables import BUILDERS
 
 job = snakemake
@@ -13,14 +13,16 @@ with job_log(str(job.log)):
     settings = job.params.settings
     dataset, ood_dataset = test_sets(settings["datasets"])
     infos = variant_infos(job.params.variants, settings["depth_source"])
+    systems = compared(job.params.baselines)
     evidence = gather(
-        run_refs(Path(job.input.runs[0]).parent.parent, infos, settings["seeds"]),
+        run_refs(Path(job.input.runs[0]).parent.parent, systems, infos, settings["seeds"]),
         paper=Path(job.params.printed),
         preset=settings["preset"],
         dataset=dataset,
         ood_dataset=ood_dataset,
         complexity=[Path(path) for path in job.input.complexity],
         variants=infos,
+        baselines=systems,
         width=settings["width"],
         depth_source=settings["depth_note"],
         trial=settings["trial"],
