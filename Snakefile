@@ -1,6 +1,7 @@
 """Benchmark of depth-guided single-image defocus deblurring: data -> depth -> training -> evaluation -> tables.
 
 snakemake --cores 8 all                                                    embedded benchmark (default)
+snakemake --cores 8 all --configfile workflow/config/paper.yaml            DPDD and RealDOF, fetched; a GPU
 snakemake --cores 8 all --configfile workflow/config/smoke.yaml            the whole graph, tiny
 snakemake --cores 8 all --config seeds=5                                   any setting, checked
 """
