@@ -246,7 +246,7 @@ def _checked(image: FloatArray) -> FloatArray:
         what = f"{image.dtype} {image.shape}"
         raise DDNetError(f"deconvolution: the image is {what}; it must be floating point (H, W) or (H, W, C)")
     if not np.isfinite(image).all():
-        raise DDNetError("deconvolution: the image has values that are not finite; they must be numbers in [0, 1]")
+        raise DDNetError("deconvolution: the image has values that are not finite; they must be in [0, 1]")
     return image.astype(np.float32, copy=False)
 
 
@@ -255,17 +255,15 @@ def _checked_kernel(kernel: FloatArray) -> FloatArray:
     square = kernel.ndim == 2 and kernel.shape[0] == kernel.shape[1] and kernel.shape[0] % 2 == 1
     if not (square and np.isfinite(kernel).all() and kernel.min() >= 0 and kernel.sum() > 0):
         raise DDNetError(
-            f"deconvolution: the kernel is {kernel.shape}; it must be (k, k), k odd, finite, 0 or more and not all 0"
+            f"deconvolution: kernel {kernel.shape}; it must be (k, k), k odd, finite, 0 or more, not all 0"
         )
     return kernel.astype(np.float32, copy=False)
 
 
 def _check_settings(alpha: float = ALPHA, lam: float = LAMBDA, iterations: int = ITERATIONS) -> None:
     if not (0 < alpha <= 2 and math.isfinite(lam) and lam > 0 and iterations >= 1):
-        raise DDNetError(
-            f"deconvolution: alpha is {alpha}, lam {lam}, iterations {iterations}; allowed are alpha above 0 up to 2, "
-            "finite lam above 0 and 1 iteration or more"
-        )
+        given = f"alpha is {alpha}, lam {lam}, iterations {iterations}"
+        raise DDNetError(f"deconvolution: {given}; allowed are 0 < alpha <= 2, finite lam above 0, iterations from 1")
 
 
 def hyper_laplacian(image: FloatArray, kernel: FloatArray, alpha: float = ALPHA, lam: float = LAMBDA) -> FloatArray:

@@ -187,40 +187,14 @@ class Plan:
         return datasets + sorted(filter(None, map(self.weights_item, used)))
 
     @property
-    def trial(self) -> dict[str, int] | None:
-        """How many scenes of each split a trial takes; None for whole datasets."""
-        data = self.settings.data
-        return data.trial.model_dump() if data.kind == "dpdd" and data.trial else None
+    def trial(self) -> bool:
+        """Whether only a few scenes of each split are used."""
+        return self.settings.data.kind == "dpdd" and self.settings.data.trial is not None
 
     def local_copy(self, item: str) -> str | None:
         """The copy at hand of a dataset, if the preset names one."""
         local = getattr(self.settings.data, item, None) if self.settings.data.kind == "dpdd" else None
         return str(local) if local else None
-
-    def pictures(self) -> list[str]:
-        """All files of a user's own folders of pairs, so that a changed picture makes the index anew.
-
-        Raises:
-            DDNetError: no such folder, nothing in it, or a name that the workflow cannot carry.
-        """
-        data = self.settings.data
-        if data.kind != "folder":
-            return []
-        found = []
-        for key, folder in (("path", data.path), ("second", data.second)):
-            if folder is None:
-                continue
-            inside = [path for path in folder.expanduser().rglob("[!.]*") if path.is_file()]
-            if not inside:
-                raise DDNetError(f"data.{key}: no pictures in {folder}; name a folder that holds source/ and target/")
-            for name in map(str, inside):
-                if {"{", "}"} & set(name) or name.encode(errors="replace").decode() != name:
-                    raise DDNetError(
-                        f"data.{key}: {os.fsencode(name)!r}: braces (Snakemake's wildcards) and names that are not "
-                        "UTF-8 cannot be used; rename it"
-                    )
-                found.append(name)
-        return sorted(found)
 
     def code(self, modules: Sequence[str], variant: str | None = None, script: str | None = None) -> str:
         """Digest of the code behind a job: the given modules, all they import from this package, and its script.

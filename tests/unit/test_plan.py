@@ -63,7 +63,12 @@ def test_the_training_loop_and_what_it_imports_concern_all(source: Path) -> None
 
 
 def test_settings_and_bookkeeping_are_not_code(source: Path) -> None:
-    for file in ("ddnet/config.py", "ddnet/provenance.py", "ddnet/report/tables.py", "ddnet/depth/constant.py"):
+    for file in (
+        "ddnet/config/settings.py",
+        "ddnet/provenance.py",
+        "ddnet/report/tables.py",
+        "ddnet/depth/constant.py",
+    ):
         assert changed(source, file, "\nX = 1\n") == set(), file
 
 
@@ -147,12 +152,14 @@ def test_an_own_folders_pictures_are_inputs(tmp_path: Path) -> None:
     for name in ("source/a.png", "target/a.png", "source/.hidden.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    assert photos(path=tmp_path).pictures() == [str(tmp_path / name) for name in ("source/a.png", "target/a.png")]
+    assert photos(path=tmp_path).settings.data.pictures() == [
+        str(tmp_path / name) for name in ("source/a.png", "target/a.png")
+    ]
     with pytest.raises(DDNetError, match=r"data.second: no pictures in .*nowhere; name a folder that holds source/"):
-        photos(path=tmp_path, second=tmp_path / "nowhere").pictures()
+        photos(path=tmp_path, second=tmp_path / "nowhere").settings.data.pictures()
     (tmp_path / "source" / "{b}.png").write_bytes(b"x")
     with pytest.raises(DDNetError, match=r"data.path: .*\{b\}.png.*braces .* rename it"):
-        photos(path=tmp_path).pictures()
+        photos(path=tmp_path).settings.data.pictures()
 
 
 def test_depth_of_patches_is_for_networks_on_sizes_they_take() -> None:

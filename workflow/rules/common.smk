@@ -38,7 +38,8 @@ def make_plan():
         )
         for name in plan.items:
             source_of(name, sources)
-        return plan, sources, plan.pictures()
+        own = settings.data.kind == "folder"
+        return plan, sources, settings.data.pictures() if own else []
     except DDNetError as error:
         raise SystemExit(
             f"error: {error}"

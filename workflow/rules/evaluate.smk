@@ -26,7 +26,7 @@ rule evaluate:
             mode="json"
         ),
         depth=PLAN.part("depth")["depth"],
-        trial=PLAN.trial is not None,
+        trial=PLAN.trial,
         code=lambda wildcards: PLAN.code(
             ["ddnet.engine.evaluate", "ddnet.report.model_card", *METRIC_MODULES],
             wildcards.variant,

@@ -22,7 +22,7 @@ REPORT_SETTINGS = {
     "width": PLAN.settings.model.width,
     "depth_source": PLAN.settings.depth.source,
     "depth_note": depth_note(),
-    "trial": PLAN.trial is not None,
+    "trial": PLAN.trial,
     "panels": PLAN.settings.evaluation.panels,
 }
 

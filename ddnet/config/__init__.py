@@ -1,0 +1,55 @@
+"""Everything that is configured, checked before anything runs: presets, variants, compared systems, sources.
+
+Standard library, pydantic and yaml only: a dry run of the workflow must not pay for importing torch.
+"""
+
+from ddnet.config._base import merge
+from ddnet.config.settings import (
+    PAPER_WIDTH,
+    Complexity,
+    Depth,
+    DpddData,
+    EmbeddedData,
+    Evaluation,
+    FitDepth,
+    FolderData,
+    Model,
+    Patches,
+    Perceptual,
+    Settings,
+    Training,
+    Trial,
+    load_settings,
+    validate_settings,
+)
+from ddnet.config.sources import Item, Source, load_sources, source_of
+from ddnet.config.systems import Baseline, Variant, find_variant, load_baselines, load_variants
+
+__all__ = [
+    "PAPER_WIDTH",
+    "Baseline",
+    "Complexity",
+    "Depth",
+    "DpddData",
+    "EmbeddedData",
+    "Evaluation",
+    "FitDepth",
+    "FolderData",
+    "Item",
+    "Model",
+    "Patches",
+    "Perceptual",
+    "Settings",
+    "Source",
+    "Training",
+    "Trial",
+    "Variant",
+    "find_variant",
+    "load_baselines",
+    "load_settings",
+    "load_sources",
+    "load_variants",
+    "merge",
+    "source_of",
+    "validate_settings",
+]

@@ -1,0 +1,99 @@
+"""What all settings share: strict models, errors in one line with the nearest allowed key, YAML files."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ddnet.errors import DDNetError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _field_names(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Keys allowed beside the last element of an error's location."""
+    for part in location[:-1]:
+        if not isinstance(part, str):
+            continue
+        field = model.model_fields.get(part)
+        candidates = [] if field is None else _models_in(field.annotation)
+        if field is None:  # the tag of a discriminated union, e.g. ("data", "embedded", "sise")
+            continue
+        if len(candidates) > 1:
+            tag = location[location.index(part) + 1]
+            candidates = [m for m in candidates if tag in getattr(m.model_fields["kind"].annotation, "__args__", ())]
+        if candidates:
+            model = candidates[0]
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
+
+
+def explain(error: ValidationError, model: type[BaseModel], where: str) -> DDNetError:
+    """All problems of a validation in one line, unknown keys with the nearest allowed one."""
+    problems = []
+    for item in error.errors():
+        path = ".".join(str(part) for part in item["loc"] if part not in ("embedded", "dpdd", "folder"))
+        if item["type"] == "extra_forbidden":
+            allowed = _field_names(model, item["loc"])
+            near = difflib.get_close_matches(str(item["loc"][-1]), allowed, n=1, cutoff=0.4)
+            hint = f"did you mean '{near[0]}'?" if near else f"allowed: {', '.join(allowed)}"
+            problems.append(f"unknown key '{path}'; {hint}")
+        else:
+            problems.append(f"'{path}' is {item['input']!r}: {item['msg']}")
+    return DDNetError(f"{where}: " + " | ".join(problems))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DDNetError(f"{path}: no such file") from None
+    except yaml.YAMLError as error:
+        raise DDNetError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise DDNetError(f"{path}: expected 'key: value' lines at the top level")
+    return values
+
+
+def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries merged, `changes` winning."""
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def read_entries(path: Path, model: type[M], what: str) -> dict[str, M]:
+    """Read a file of `name: {key: value}` entries, each a `model`; one with a name is also called that by default.
+
+    Args:
+        what: what messages call an entry.
+
+    Raises:
+        DDNetError: bad key or value.
+    """
+    entries = {}
+    for name, values in read_yaml(path).items():
+        if not isinstance(values, dict):
+            keys = ", ".join(key for key in model.model_fields if key != "name")
+            raise DDNetError(f"{path}: {what} '{name}' needs {{key: value}} after the colon; keys are {keys}")
+        named = {"label": name, **values, "name": name} if "name" in model.model_fields else values
+        try:
+            entries[name] = model.model_validate(named)
+        except ValidationError as error:
+            raise explain(error, model, f"{path}, {what} '{name}'") from None
+    return entries

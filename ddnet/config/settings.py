@@ -1,0 +1,207 @@
+"""Settings of a preset, checked before anything runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
+
+from ddnet.config._base import Strict, explain, merge, read_yaml
+from ddnet.errors import DDNetError
+
+PAPER_WIDTH = 64
+
+
+class EmbeddedData(Strict):
+    """The embedded benchmark: scenes rendered on the spot."""
+
+    kind: Literal["embedded"]
+    size: int = Field(192, ge=64, multiple_of=32, description="side of the square images, pixels")
+    lens_samples: int = Field(64, ge=2, multiple_of=2, description="samples of the aperture per image")
+    train: int = Field(ge=2, description="training scenes")
+    train_depth: int = Field(
+        0, ge=0, description="further scenes of the training photographs, for fitting the depth network only"
+    )
+    val: int = Field(ge=2, description="validation scenes")
+    test: int = Field(ge=2, description="test scenes")
+    embedded_ood: int = Field(ge=2, description="scenes of the second test set: other lenses and photographs")
+    seed: int = 0
+
+
+class Trial(Strict):
+    """The first scenes of each split, by name: for trying the graph out, never for numbers to cite."""
+
+    train: int = Field(ge=2)
+    val: int = Field(ge=1)
+    test: int = Field(ge=1)
+    realdof: int = Field(ge=1)
+
+
+class DpddData(Strict):
+    """DPDD for training and test, RealDOF as second test set."""
+
+    kind: Literal["dpdd"]
+    dpdd: Path | None = Field(None, description="a copy at hand, folder or zip; null: fetched (sources.yaml)")
+    realdof: Path | None = Field(None, description="a copy at hand, folder or zip; null: fetched (sources.yaml)")
+    size: tuple[int, int] = Field((1120, 1680), description="height and width that every image of DPDD must have")
+    trial: Trial | None = Field(None, description="a few scenes of each split; null: all 350, 74, 76 and 50")
+
+
+class FolderData(Strict):
+    """Anyone's own pairs: `source/` holds the defocused images, `target/` the all-in-focus ones."""
+
+    kind: Literal["folder"]
+    path: Path = Field(description="with source/ and target/, or with train/, val/ and test/ that each have both")
+    second: Path | None = Field(None, description="source/ and target/ of a second test set, for Table 1")
+    name: str = Field("photos", pattern=r"^[a-z][a-z0-9_]*$", description="what tables call this dataset")
+    val: float = Field(0.1, gt=0, lt=0.5, description="share of the pairs for validation, where path has no splits")
+    test: float = Field(0.2, gt=0, lt=0.8, description="share of the pairs for test, where path has no splits")
+    seed: int = Field(0, description="of the draw of validation and test pairs")
+
+    @field_validator("name")
+    @classmethod
+    def _not_taken(cls, name: str) -> str:
+        if name.startswith(("embedded", "dpdd", "realdof")):
+            raise ValueError("that name belongs to another dataset; choose one of your own")
+        return name
+
+    def pictures(self) -> list[str]:
+        """All files of the folders, so that a changed picture makes the index anew.
+
+        Raises:
+            DDNetError: no such folder, nothing in it, or a name that the workflow cannot carry.
+        """
+        found = []
+        for key, folder in (("path", self.path), ("second", self.second)):
+            if folder is None:
+                continue
+            inside = [path for path in folder.expanduser().rglob("[!.]*") if path.is_file()]
+            if not inside:
+                raise DDNetError(f"data.{key}: no pictures in {folder}; name a folder that holds source/ and target/")
+            for name in map(str, inside):
+                if {"{", "}"} & set(name) or name.encode(errors="replace").decode() != name:
+                    raise DDNetError(
+                        f"data.{key}: {os.fsencode(name)!r}: braces (Snakemake's wildcards) and names that are not "
+                        "UTF-8 cannot be used; rename it"
+                    )
+                found.append(name)
+        return sorted(found)
+
+
+class Patches(Strict):
+    """Training patches on a regular grid, the least sharp ones dropped (the protocol of the paper's lineage)."""
+
+    size: int = Field(512, ge=32, multiple_of=16, description="side, pixels")
+    stride: float = Field(0.4, gt=0, le=1, description="fraction of the side")
+    drop: float = Field(0.3, ge=0, lt=1, description="fraction of an image's patches, the least sharp, left out")
+
+
+class FitDepth(Strict):
+    """Fitting the depth network on the training scenes' true disparity, where published weights are not at hand."""
+
+    steps: int = Field(ge=1)
+    batch: int = Field(8, ge=1)
+    lr: float = Field(1e-3, gt=0)
+    folds: int = Field(1, ge=1, le=2, description="> 1: a training scene's estimate comes from a fold not fitted on it")
+    seed: int = 0
+
+
+class Depth(Strict):
+    """Where depth comes from; estimated once per whole image, only ever from the defocused image."""
+
+    source: str = Field("monodepth2", description="a name of the depth registry, e.g. monodepth2 or noisy(0.1)")
+    height: int = Field(192, multiple_of=32, ge=32)
+    width: int = Field(640, multiple_of=32, ge=32)
+    fit: FitDepth | None = Field(None, description="fit the network on this data; null: published weights")
+    training: Literal["image", "patch"] = Field(
+        "image", description="training patches' depth: cut from the image's map, or of the patch alone (released code)"
+    )
+
+
+class Model(Strict):
+    """Network settings that all variants of a preset share."""
+
+    width: int = Field(PAPER_WIDTH, ge=4, multiple_of=4, description="channels C1; 64 in the paper")
+    output: Literal["sigmoid", "residual"] = "sigmoid"
+
+
+class Perceptual(Strict):
+    """Perceptual loss: MSE between trunk features of conv3_3 before its ReLU (paper section 2.5)."""
+
+    weight: float = Field(0.012, ge=0, description="alpha; 0 switches the loss off")
+    trunk: Literal["vgg16", "vgg19"] = "vgg19"
+    crops: int | None = Field(None, ge=1, description="crops of a batch it is taken on; null: all of them")
+    channel_order: Literal["rgb", "bgr"] = Field("rgb", description="the released code feeds bgr")
+
+
+class Training(Strict):
+    """Optimisation, the same for every variant of a preset."""
+
+    patches: Patches = Patches()
+    batch: int = Field(4, ge=1)
+    lr: float = Field(2e-4, gt=0, description="Adam, betas (0.9, 0.999)")
+    steps: int | None = Field(None, ge=1, description="optimiser steps; null: `epochs` decides")
+    epochs: int = Field(45, ge=1)
+    milestones: tuple[float, ...] = Field((30 / 45,), description="fractions of the training at which lr is halved")
+    warmup: int = Field(0, ge=0, description="steps of linear warm-up")
+    perceptual: Perceptual = Perceptual()
+    augment: bool = Field(False, description="random flips and quarter turns")
+    validate_every: float = Field(1 / 45, gt=0, le=1, description="fraction of the training between validations")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+
+
+class Evaluation(Strict):
+    """What is measured on every test image, and which pictures are kept."""
+
+    metrics: tuple[str, ...] = ("psnr", "psnr_8bit", "ssim", "mae", "lpips_alex", "lpips_squeeze")
+    save: Literal["all", "panels"] = "all"
+    panels: int = Field(4, ge=1, description="test scenes per dataset shown in the panel figures")
+
+
+class Complexity(Strict):
+    """Parameters and MACs are always those of the paper's width, whatever width is trained."""
+
+    width: int = Field(PAPER_WIDTH, ge=4, multiple_of=4)
+    size: int = Field(512, ge=32, multiple_of=16)
+
+
+def _seeds(value: Any) -> Any:
+    """`seeds: 3` means [0, 1, 2]."""
+    return list(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class Settings(Strict):
+    """One preset: everything that the numbers depend on, and nothing about the machine."""
+
+    preset: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds), Field(min_length=1)]
+    studies: tuple[str, ...] = Field(("modules", "fusion", "depth"), min_length=1)
+    data: EmbeddedData | DpddData | FolderData = Field(discriminator="kind")
+    depth: Depth = Depth()
+    model: Model = Model()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    complexity: Complexity = Complexity()
+
+
+def validate_settings(values: dict[str, Any], where: str) -> Settings:
+    """Check a preset.
+
+    Raises:
+        DDNetError: one line naming every bad key and the nearest allowed one.
+    """
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise explain(error, Settings, where) from None
+
+
+def load_settings(path: Path, overrides: dict[str, Any] | None = None) -> Settings:
+    """Read a preset file and apply overrides.
+
+    Raises:
+        DDNetError: the file is missing, is not YAML, or has a bad key or value.
+    """
+    return validate_settings(merge(read_yaml(path), overrides or {}), str(path))
