@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -96,8 +97,6 @@ def _settings(name: str) -> Settings:
 
 def _doctor(_: argparse.Namespace) -> None:
     """Versions, devices and what is missing, for a bug report."""
-    import os
-
     import torch
 
     from ddnet.provenance import device_name, git_state
@@ -175,8 +174,6 @@ def _data_verify(arguments: argparse.Namespace) -> None:
 
 def _estimate(arguments: argparse.Namespace) -> None:
     """What a preset costs on this machine, from steps measured here and now."""
-    import os
-
     # Before torch is imported: with OpenMP's default spinning, steps on shared cores take many times as long.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     from ddnet.engine.estimate_cost import estimate
@@ -237,7 +234,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         arguments.run(arguments)
+        sys.stdout.flush()
     except DDNetError as error:
         print(f"ddnet: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # whoever reads, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0

@@ -1,4 +1,6 @@
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -6,6 +8,7 @@ import pytest
 from ddnet.cli import main
 from ddnet.errors import DDNetError
 from ddnet.log import job_log
+from ddnet.plan import ROOT
 from ddnet.registry import class_name, names, resolve
 
 
@@ -82,3 +85,9 @@ def test_torchvision_imports_beside_a_cpu_build_of_torch() -> None:
     import torchvision
 
     assert torchvision.models.alexnet(weights=None).features[0].weight.shape == (64, 3, 11, 11)
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:
+    command = f"{sys.executable} -m ddnet schema | head -c 1"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "{" and "Traceback" not in done.stderr
