@@ -63,9 +63,7 @@ def shrink(gradient: FloatArray, alpha: float, beta: float) -> FloatArray:
     """The w-step: what minimises |w|^alpha + beta/2 (w - v)^2, for every v of `gradient`.
 
     Closed forms for alpha 1/2 (a cubic), 2/3 (a quartic), 1 (soft threshold) and 3/2 (a quadratic in sqrt w); a table
-    made by Newton's iteration otherwise.
-
-    Any shape; alpha above 0, at most 2; beta 1 or more.
+    made by Newton's iteration otherwise. Any shape; alpha above 0, at most 2; beta 1 or more.
     """
     if alpha == 1.5:  # w = s^2 with beta s^2 + 3/2 s = beta |v|
         root = np.sqrt(np.abs(gradient) * np.float32(4.0 * beta * beta) + np.float32(2.25))
