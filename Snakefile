@@ -19,6 +19,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/depth.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/systems.smk"
 include: "workflow/rules/report.smk"
 
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import splu
 
-from baselines.deconvolution import ITERATIONS, LAMBDA, deblur_with_map
 from baselines.domain_transform import recursive_filter
+from baselines.map_based import MapBased
 
 FloatArray = NDArray[np.float32]
 DoubleArray = NDArray[np.float64]
@@ -148,15 +148,8 @@ def densify(image: FloatArray, edges: BoolArray, blur: DoubleArray) -> DoubleArr
     return np.divide(weighted, weight, out=np.zeros_like(weight), where=reached)
 
 
-class Ebdb:
-    """Edge-based defocus map, then deconvolution with the Gaussian of every pixel.
-
-    Args:
-        method, lam, iterations: see `deblur_with_map`; the defaults are how the field ran it on DPDD.
-    """
-
-    def __init__(self, method: str = "hyper_laplacian", lam: float = LAMBDA, iterations: int = ITERATIONS) -> None:
-        self.method, self.lam, self.iterations = method, lam, iterations
+class Ebdb(MapBased):
+    """Edge-based defocus map, then deconvolution."""
 
     def defocus_map(self, image: FloatArray) -> FloatArray:
         """(H, W, 3) RGB in [0, 1] to (H, W) sigma of the Gaussian blur in pixels, in [0, 5]; 0 without any edge."""
@@ -166,8 +159,3 @@ class Ebdb:
             return np.zeros(edges.shape, np.float32)
         blur = smooth_along_edges(edges, edge_blur(grey, edges, scales), confidence)
         return np.clip(densify(image, edges, blur), 0.0, LARGEST).astype(np.float32)
-
-    def restore(self, image: FloatArray, depth: FloatArray | None = None) -> FloatArray:
-        """(H, W, 3) RGB in [0, 1] to the deblurred image of the same shape and range; `depth` is not used."""
-        sigma = self.defocus_map(image)
-        return deblur_with_map(image, sigma, self.method, lam=self.lam, iterations=self.iterations)

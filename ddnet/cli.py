@@ -183,7 +183,8 @@ def _estimate(arguments: argparse.Namespace) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
-    return Plan(_settings(arguments.preset), _variants(arguments.variants))
+    baselines = load_baselines(CONFIG / "baselines.yaml")
+    return Plan(_settings(arguments.preset), _variants(arguments.variants), baselines)
 
 
 def _schema(_: argparse.Namespace) -> None:

@@ -5,26 +5,20 @@ Standard library and pydantic only: a dry run of the workflow takes a second or 
 
 from __future__ import annotations
 
-import ast
 import difflib
-import hashlib
 import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import entry_points
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ddnet.config import Baseline, Settings, Variant
+from ddnet.code_digest import closure, declared_needs, digest, has_base
+from ddnet.config import Baseline, LearnedSystem, Settings, Variant
 from ddnet.errors import DDNetError
 
 ROOT = Path(__file__).resolve().parent.parent
-
-# A change in these changes no number by itself: settings reach the jobs as parameters, and the rest is bookkeeping.
-_NOT_DIGESTED = frozenset(f"ddnet.{name}" for name in ("config", "plan", "provenance", "registry", "errors"))
 
 # Table -> the study whose variants are its rows. Tables 1 and 2 compare systems and have fixed rows.
 TABLES = {"table1": None, "table2": None, "table3": "modules", "table4": "fusion", "tableS1_depth": "depth"}
@@ -91,6 +85,8 @@ class Plan:
             file = f"baselines/{baseline.system}.py"
             if not (ROOT / file).is_file():
                 raise DDNetError(f"baseline '{name}': no system '{baseline.system}'; correct it, or write {file}")
+        for name, system in settings.systems.items():
+            self._check_system(name, system)
         known = {study for variant in variants.values() for study in variant.study}
         for study in settings.studies:
             if study not in TABLES.values():
@@ -123,6 +119,19 @@ class Plan:
                 f"depth.training: 'patch' needs training.patches.size to be a multiple of 32, at least 64, not {size}"
             )
 
+    def _check_system(self, name: str, system: LearnedSystem) -> None:
+        learned = sorted({b.system for b in self.baselines.values() if "weights" in system_needs(b.system)})
+        if name not in learned:
+            raise DDNetError(f"systems: no compared system '{name}' needs weights{_nearest(name, learned)}")
+        needs, kind = system_needs(name), self.settings.data.kind
+        if system.weights == "official" and "official" not in needs:
+            raise DDNetError(f"systems.{name}.weights: its authors' file is not public; write train or none")
+        if system.weights == "train" and "true_defocus" in needs and kind != "embedded":
+            raise DDNetError(
+                f"systems.{name}.weights: it learns from the true blur, which data of kind '{kind}' does not have; "
+                "write official or none"
+            )
+
     @property
     def tables(self) -> list[str]:
         """Tables of the chosen studies; Table 2 always, and Table 1 where there is a second test set."""
@@ -138,7 +147,30 @@ class Plan:
 
     def table_baselines(self, table: str) -> list[str]:
         """Compared systems that a table measures: all in Table 2, the blurred input in every table."""
-        return list(self.baselines) if table == "table2" else ["blurred"]
+        return self.measured_baselines if table == "table2" else ["blurred"]
+
+    @property
+    def measured_baselines(self) -> list[str]:
+        """The compared systems without those that need weights and are not given any."""
+        return [name for name, b in self.baselines.items() if self.weights_of(b.system) != "none"]
+
+    def weights_of(self, system: str) -> str:
+        """Where a compared system has its weights from: train, official or none; empty for one that needs none."""
+        if "weights" not in system_needs(system):
+            return ""
+        return self.settings.systems[system].weights if system in self.settings.systems else "none"
+
+    def systems_with(self, weights: str) -> list[str]:
+        """Compared systems whose weights are had in this way."""
+        return sorted({b.system for b in self.baselines.values() if self.weights_of(b.system) == weights})
+
+    @property
+    def map_systems(self) -> list[str]:
+        """Compared systems whose defocus maps are scored against the true blur; none where that is unknown."""
+        if self.settings.data.kind != "embedded":
+            return []
+        measured = dict.fromkeys(self.baselines[name].system for name in self.measured_baselines)
+        return [name for name in measured if has_base(ROOT / "baselines" / f"{name}.py", "MapBased")]
 
     def study_variants(self, study: str) -> list[str]:
         """Variants of a study, its reference row included; without those whose depth this data cannot give."""
@@ -184,7 +216,7 @@ class Plan:
         """What has to be fetched: datasets, and weights of the depth sources that the tables use."""
         datasets = list(self.datasets) if self.settings.data.kind == "dpdd" else []
         used = {self.settings.depth.source, *filter(None, map(self.depth_source, self.selected))}
-        return datasets + sorted(filter(None, map(self.weights_item, used)))
+        return datasets + sorted(filter(None, map(self.weights_item, used))) + self.systems_with("official")
 
     @property
     def trial(self) -> bool:
@@ -202,10 +234,8 @@ class Plan:
         Comments, docstrings and layout do not count. With a variant, the network's own files are added, so that
         editing one fusion concerns only the variants that use it.
         """
-        files = _closure([*modules, *(self._model_modules(variant) if variant else [])])
-        if script:
-            files = [*files, ROOT / "workflow" / "scripts" / f"{script}.py"]
-        return hashlib.sha256("".join(_read(file).digest for file in files).encode()).hexdigest()[:12]
+        files = closure(ROOT, [*modules, *(self._model_modules(variant) if variant else [])])
+        return digest([*files, ROOT / "workflow" / "scripts" / f"{script}.py"] if script else files)
 
     def _model_modules(self, variant: str) -> list[str]:
         chosen = self.variants[variant]
@@ -235,6 +265,12 @@ class Plan:
         return self.settings.model_dump(mode="json", include=set(names))
 
 
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"{hint} (allowed: {', '.join(known)})"
+
+
 def _source_name(spec: str) -> str:
     """A depth source without its numbers: `noisy(0.1)` -> `noisy`."""
     return spec.split("(")[0].strip()
@@ -245,14 +281,16 @@ def depth_needs(spec: str) -> frozenset[str]:
 
     Read, not imported, so that planning stays free of torch. A source from another package counts as needing nothing.
     """
-    file = ROOT / "ddnet" / "depth" / f"{_source_name(spec)}.py"
-    if not file.is_file():
-        return frozenset()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        named = isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "needs" for t in node.targets)
-        if named:
-            return frozenset(str(inner.value) for inner in ast.walk(node) if isinstance(inner, ast.Constant))
-    return frozenset()
+    return declared_needs(ROOT / "ddnet" / "depth" / f"{_source_name(spec)}.py")
+
+
+def system_needs(system: str) -> frozenset[str]:
+    """What a compared system says it needs, likewise.
+
+    `weights` where they have to be learned or fetched; then also `official` where its authors' file can be read,
+    and `true_defocus` where it learns from the true blur.
+    """
+    return declared_needs(ROOT / "baselines" / f"{system}.py")
 
 
 def _require_depth_source(spec: str, variant: str) -> None:
@@ -260,67 +298,4 @@ def _require_depth_source(spec: str, variant: str) -> None:
     known = sorted(inside | {point.name for point in entry_points(group="ddnet.depth")})
     name = _source_name(spec)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise DDNetError(f"variant '{variant}': no depth source '{spec}'{hint} (allowed: {', '.join(known)})")
-
-
-def _file_of(module: str) -> Path | None:
-    """Source file of a module of this package, or of an external fusion; None for anything else."""
-    base = ROOT.joinpath(*module.split("."))
-    for candidate in (base.with_suffix(".py"), base / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    if module.split(".")[0] in ("ddnet", "baselines"):
-        return None
-    spec = find_spec(module)
-    return Path(spec.origin) if spec and spec.origin else None
-
-
-def _closure(modules: Sequence[str]) -> list[Path]:
-    """Files of the modules and of all that they import at module level from `ddnet` and `baselines`."""
-    seen: dict[str, Path] = {}
-    queue = list(modules)
-    while queue:
-        module = queue.pop()
-        if module in seen or module in _NOT_DIGESTED:
-            continue
-        file = _file_of(module)
-        if file is not None:
-            seen[module] = file
-            queue += [name for name in _read(file).imports if name.split(".")[0] in ("ddnet", "baselines")]
-    return sorted(set(seen.values()))
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What a digest needs of one file."""
-
-    imports: tuple[str, ...]
-    digest: str
-
-
-def _read(file: Path) -> _Source:
-    return _read_version(file, file.stat().st_mtime_ns)
-
-
-@cache
-def _read_version(file: Path, version: int) -> _Source:
-    """Module-level imports, and the digest of the syntax tree without docstrings and positions."""
-    try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-    except SyntaxError as error:
-        raise DDNetError(f"{file}, line {error.lineno}: {error.msg}") from None
-    imports: list[str] = []
-    for node in tree.body:
-        if isinstance(node, ast.Import):
-            imports += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            # `from package import name` may name a module: whatever is no file drops out later.
-            imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    for inner in ast.walk(tree):
-        if isinstance(inner, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = inner.body[0] if inner.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                inner.body = inner.body[1:]
-    return _Source(tuple(imports), hashlib.sha256(ast.dump(tree).encode()).hexdigest())
+        raise DDNetError(f"variant '{variant}': no depth source '{spec}'{_nearest(name, known)}")

@@ -167,6 +167,15 @@ class Complexity(Strict):
     size: int = Field(512, ge=32, multiple_of=16)
 
 
+class LearnedSystem(Strict):
+    """Where a compared system that needs weights has them from."""
+
+    weights: Literal["train", "official", "none"] = Field(
+        description="learned on this preset's training scenes; its authors' file, fetched; or left out of Table 2"
+    )
+    training: dict[str, Any] = Field({}, description="arguments of its training, for `weights: train`")
+
+
 def _seeds(value: Any) -> Any:
     """`seeds: 3` means [0, 1, 2]."""
     return list(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -184,6 +193,9 @@ class Settings(Strict):
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
     complexity: Complexity = Complexity()
+    systems: dict[str, LearnedSystem] = Field(
+        {}, description="compared systems that need weights, by file of baselines/"
+    )
 
 
 def validate_settings(values: dict[str, Any], where: str) -> Settings:

@@ -81,6 +81,11 @@ class Baseline(Strict):
     system: str = Field(pattern=r"^[a-z0-9_]+$", description="file of baselines/")
     label: str
     options: dict[str, Any] = {}
+    per_dataset: dict[str, dict[str, Any]] = Field({}, description="options that differ on one dataset")
+
+    def options_on(self, dataset: str) -> dict[str, Any]:
+        """What the class is built with for images of a dataset."""
+        return self.options | self.per_dataset.get(dataset, {})
 
 
 def load_baselines(path: Path) -> dict[str, Baseline]:

@@ -160,8 +160,8 @@ def evaluate(
 ) -> list[Row]:
     """Restore and measure every scene.
 
-    Writes `out/per_image.csv` and 16-bit `out/restored/<dataset>/<scene>.png`. Metrics see the restored image
-    as float, clipped to [0, 1] and not quantised.
+    Writes 16-bit `out/restored/<dataset>/<scene>.png`. Metrics see the restored image as float, clipped to
+    [0, 1] and not quantised.
 
     Args:
         restorer: what is evaluated.
@@ -192,7 +192,6 @@ def evaluate(
             write_image(Path(out, "restored", scene.dataset, f"{scene.scene}.png"), restored)
         rows.append(row)
         log.info("%d/%d %s %.2f s", number, len(scenes), scene.key, row["seconds"])
-    write_per_image(Path(out, "per_image.csv"), rows)
     return rows
 
 

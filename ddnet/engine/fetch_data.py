@@ -15,12 +15,16 @@ from ddnet.data.index import Scene
 from ddnet.data.realdof import index_realdof, wanted_realdof
 from ddnet.depth._wanted import wanted_depth_anything, wanted_monodepth2
 from ddnet.errors import DDNetError
-from ddnet.fetch import Fetched, Wanted
+from ddnet.fetch import Fetched, Wanted, by_name
 from ddnet.files import write_json
 
 log = logging.getLogger(__name__)
 
-WEIGHTS: dict[str, Callable[[], Wanted]] = {"monodepth2": wanted_monodepth2, "depth_anything": wanted_depth_anything}
+WEIGHTS: dict[str, Callable[[], Wanted]] = {
+    "monodepth2": wanted_monodepth2,
+    "depth_anything": wanted_depth_anything,
+    "dmenet": lambda: by_name("DMENet_BDCS.npz"),
+}
 
 
 def folder_of(item: str) -> Path:

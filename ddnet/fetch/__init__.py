@@ -2,6 +2,6 @@
 
 from ddnet.fetch.item import Fetched, ItemStatus, fetch_item, status_item, verify_item
 from ddnet.fetch.policy import Policy
-from ddnet.fetch.wanted import Wanted
+from ddnet.fetch.wanted import Wanted, by_name
 
-__all__ = ["Fetched", "ItemStatus", "Policy", "Wanted", "fetch_item", "status_item", "verify_item"]
+__all__ = ["Fetched", "ItemStatus", "Policy", "Wanted", "by_name", "fetch_item", "status_item", "verify_item"]

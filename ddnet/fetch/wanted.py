@@ -65,6 +65,16 @@ class Wanted:
         return f"{len(have)} files where {self.needed} belong" if len(have) > self.needed else ""
 
 
+def by_name(*names: str) -> Wanted:
+    """Files known by their names alone, in any folder."""
+
+    def canonical(path: str) -> str | None:
+        name = PurePosixPath(path).name
+        return name if name in names else None
+
+    return Wanted(canonical, names)
+
+
 def is_plain(path: str) -> bool:
     """Whether a path stays inside the folder it is joined to, whatever the system."""
     parts = path.split("/")

@@ -7,7 +7,7 @@ from typing import Any
 
 from ddnet.report.collect import LOCATIONS
 from ddnet.report.evidence import METRIC_NAMES, Evidence
-from ddnet.report.wording import TRIAL_NOTE, display_name, is_rendered
+from ddnet.report.wording import TRIAL_NOTE, display_name, is_rendered, learned_from
 
 PAPER_TEST_SET = {"table1": "RealDOF", "table2": "DPDD", "table3": "DPDD", "table4": "DPDD"}
 SQUEEZE = "The paper's LPIPS is computed with SqueezeNet and stands next to LPIPS-squeeze only."
@@ -72,6 +72,12 @@ def _printed_dataset(table: str, dataset: str, trial: bool) -> list[str]:
         f"{kind}, not {printed}: the printed numbers are of another dataset, and differences to them are not "
         "reproduction errors."
     ]
+
+
+def learned_systems(evidence: Evidence) -> list[str]:
+    """Where each compared system of Table 2 that needs weights has them from."""
+    labels = {baseline.system: baseline.label for baseline in reversed(evidence.baselines)}
+    return [f"{labels[name]}: {learned_from(chosen)}" for name, chosen in evidence.systems.items() if name in labels]
 
 
 def footnotes(evidence: Evidence, table: str, dataset: str, reference: str = "") -> tuple[str, ...]:

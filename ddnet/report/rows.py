@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ddnet.config import Baseline
 from ddnet.report.collect import VariantInfo
@@ -68,9 +68,13 @@ TABLE2 = (
 )
 
 
-def comparison_rows(baselines: Iterable[Baseline]) -> list[RowSpec]:
-    """Rows of Table 2: the paper's, and after a system's own row the other lines of the baselines file that use it."""
-    rows = list(TABLE2)
+def comparison_rows(baselines: Iterable[Baseline], left_out: Iterable[str] = ()) -> list[RowSpec]:
+    """Rows of Table 2: the paper's, and after a system's own row the other lines of the baselines file that use it.
+
+    A row of the paper that is `left_out` says that this preset gives its system no weights.
+    """
+    why = "not measured: this preset gives it no weights; choose some under `systems`"
+    rows = [replace(row, reason=why) if row.key in {*left_out} else row for row in TABLE2]
     standard = {row.key for row in rows}
     for baseline in baselines:
         if baseline.name in standard:

@@ -12,7 +12,7 @@ from ddnet.errors import DDNetError
 from ddnet.report import rows as standard
 from ddnet.report.collect import LOCATIONS
 from ddnet.report.evidence import METRIC_NAMES, Evidence
-from ddnet.report.footnotes import SQUEEZE, footnotes, provenance_line, unavailable_note
+from ddnet.report.footnotes import SQUEEZE, footnotes, learned_systems, provenance_line, unavailable_note
 from ddnet.report.rows import RowSpec
 from ddnet.report.statistics import Difference, paired_difference
 from ddnet.report.wording import NO_TRUE_DEPTH, display_name, is_rendered
@@ -255,7 +255,7 @@ def table1(evidence: Evidence, rows: Sequence[RowSpec] | None = None) -> Table:
 
 def table2(evidence: Evidence, rows: Sequence[RowSpec] | None = None) -> Table:
     """Table 2: comparison with other single-image methods, indoor, outdoor and all; other baselines are inserted."""
-    rows = standard.comparison_rows(evidence.baselines) if rows is None else rows
+    rows = standard.comparison_rows(evidence.baselines, evidence.left_out) if rows is None else rows
     metrics = ("psnr", "ssim", "lpips_alex", "lpips_squeeze", "mae")
     strata, printed = metrics[:4], ("psnr", "ssim", "lpips_squeeze")
     sections = (
@@ -268,7 +268,8 @@ def table2(evidence: Evidence, rows: Sequence[RowSpec] | None = None) -> Table:
     notes = footnotes(evidence, "table2", dataset)
     title = f"Table 2. Single-image defocus deblurring ({display_name(dataset)})"
     caption = "Comparison with other methods."
-    return Table("table2", title, caption, _frame(cells, sections), sections, (*notes, SQUEEZE))
+    notes = (*notes, *learned_systems(evidence), SQUEEZE)
+    return Table("table2", title, caption, _frame(cells, sections), sections, notes)
 
 
 def table3(evidence: Evidence, rows: Sequence[RowSpec] | None = None) -> Table:

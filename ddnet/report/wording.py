@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 DISPLAY_NAMES = {"dpdd": "DPDD", "realdof": "RealDOF"}
 TRIAL_NOTE = (
     "A trial on a few scenes of each split: these numbers mean nothing. For numbers, leave data.trial out and run all "
@@ -40,3 +43,12 @@ def depth_weights(source: str, fitted: bool) -> str:
     if network == "monodepth2":
         return _MONODEPTH2_FITTED if fitted else _MONODEPTH2_PUBLISHED
     return _DEPTH_ANYTHING if network == "depth_anything" else ""
+
+
+def learned_from(system: Mapping[str, Any]) -> str:
+    """Where a compared system's weights come from; `system` is a preset's entry of `systems`."""
+    if system["weights"] == "official":
+        return "its authors' published weights."
+    options = ", ".join(f"{name} {value}" for name, value in system["training"].items())
+    settings = f" ({options})" if options else ""
+    return f"learned here on this preset's training scenes{settings}; nothing of its authors' files."

@@ -34,7 +34,7 @@ def test_any_picture_comes_back_finite_in_range_and_the_same_each_time(name: str
 
 
 def test_options_that_a_system_does_not_take_are_one_line() -> None:
-    with pytest.raises(DDNetError, match=r"baseline 'mine': .*'lambda'; ebdb takes method, lam, iterations"):
+    with pytest.raises(DDNetError, match=r"baseline 'mine': .*'lambda'; ebdb takes method, alpha, lam, iterations"):
         build(Baseline(name="mine", system="ebdb", label="Mine", options={"lambda": 3}))
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from ddnet.code_digest import closure
 from ddnet.config import Patches
 from ddnet.data import patches as module
 from ddnet.data.index import Scene, describe_pair
@@ -17,7 +18,7 @@ from ddnet.data.patch_set import PatchSet, Place, training_set_place
 from ddnet.data.patches import extract_patches, grid, sharpness
 from ddnet.errors import DDNetError
 from ddnet.images import read_raw_rgb, write_image
-from ddnet.plan import ROOT, _closure
+from ddnet.plan import ROOT
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 SMALL = Patches(size=32, stride=0.5)
@@ -249,7 +250,7 @@ def test_the_machine_decides_where_the_training_set_lies(monkeypatch: pytest.Mon
 
 def test_reading_patches_otherwise_cuts_none_anew() -> None:
     """Jobs rerun where a file that they import changes."""
-    files = {path.relative_to(ROOT).as_posix() for path in _closure(["ddnet.data.patches"])}
+    files = {path.relative_to(ROOT).as_posix() for path in closure(ROOT, ["ddnet.data.patches"])}
     assert "ddnet/data/patches.py" in files and "ddnet/data/patch_set.py" not in files
 
 

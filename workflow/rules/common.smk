@@ -66,8 +66,20 @@ wildcard_constraints:
     seed=r"\d+",
     source=r"[A-Za-z0-9_.-]+",
     table="|".join(TABLES),
-    baseline="|".join(PLAN.baselines),
     study="|".join(filter(None, TABLES.values())),
+
+
+def one_of(names):
+    """A wildcard's constraint to the given names; to nothing at all where there is none."""
+    return "|".join(names) or "(?!)"
+
+
+def learned_weights(system):
+    """Weights of a compared system, learned or converted; nothing for one that needs none."""
+    known = PLAN.weights_of(system) in ("train", "official")
+    return (
+        f"results/systems/{PLAN.settings.preset}/{system}/weights.npz" if known else []
+    )
 
 
 def table_files(names):

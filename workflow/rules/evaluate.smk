@@ -34,30 +34,3 @@ rule evaluate:
         ),
     script:
         "../scripts/evaluate.py"
-
-
-rule evaluate_baseline:
-    input:
-        index="data/{preset}/index.csv",
-        weights="data/weights/fetched.json",
-    output:
-        images="results/runs/{preset}/{baseline}/per_image.csv",
-        summary="results/runs/{preset}/{baseline}/evaluation.json",
-    log:
-        "logs/{preset}/evaluate/{baseline}.log",
-    threads: CORES_PER_CPU
-    params:
-        evaluation=PLAN.part("evaluation")["evaluation"],
-        baseline=lambda wildcards: PLAN.baselines[wildcards.baseline].model_dump(
-            mode="json"
-        ),
-        code=lambda wildcards: PLAN.code(
-            [
-                "ddnet.engine.evaluate",
-                f"baselines.{PLAN.baselines[wildcards.baseline].system}",
-                *METRIC_MODULES,
-            ],
-            script="evaluate_baseline",
-        ),
-    script:
-        "../scripts/evaluate_baseline.py"

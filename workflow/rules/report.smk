@@ -23,6 +23,13 @@ REPORT_SETTINGS = {
     "depth_source": PLAN.settings.depth.source,
     "depth_note": depth_note(),
     "trial": PLAN.trial,
+    "left_out": [
+        name for name in PLAN.baselines if name not in PLAN.measured_baselines
+    ],
+    "systems": {
+        name: system.model_dump(mode="json")
+        for name, system in PLAN.settings.systems.items()
+    },
     "panels": PLAN.settings.evaluation.panels,
 }
 
@@ -98,7 +105,7 @@ rule draw_study:
 
 rule export_mlflow:
     input:
-        unpack(lambda wildcards: report_inputs(PLAN.selected, PLAN.baselines)),
+        unpack(lambda wildcards: report_inputs(PLAN.selected, PLAN.measured_baselines)),
         cards=run_files(PLAN.selected, "model_card.md"),
         tables=table_files(PLAN.tables),
         figures=figure_files(PLAN.settings.studies),
@@ -114,7 +121,7 @@ rule export_mlflow:
         settings=REPORT_SETTINGS,
         config=PLAN.settings.model_dump(mode="json"),
         variants=dumped(PLAN.selected),
-        baselines=dumped_baselines(PLAN.baselines),
+        baselines=dumped_baselines(PLAN.measured_baselines),
         tables={name: TABLES[name] for name in PLAN.tables},
         studies=list(PLAN.settings.studies),
         code=PLAN.code(

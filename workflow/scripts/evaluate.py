@@ -7,7 +7,14 @@ import torch
 from ddnet.data.index import panel_scenes, read_index
 from ddnet.engine.checkpoint import load_run
 from ddnet.engine.estimate_depth import DepthStore
-from ddnet.engine.evaluate import ModelRestorer, best_device, evaluate, write_evaluation, write_gate_maps
+from ddnet.engine.evaluate import (
+    ModelRestorer,
+    best_device,
+    evaluate,
+    write_evaluation,
+    write_gate_maps,
+    write_per_image,
+)
 from ddnet.log import job_log
 from ddnet.metrics import build_metrics
 from ddnet.plan import job_threads
@@ -28,6 +35,7 @@ with job_log(str(job.log)):
     restorer = ModelRestorer(run.model, device)
     rows = evaluate(restorer, scenes, depths, metrics, out, spec["save"], {scene.key for scene in panels})
     write_gate_maps(restorer.model, panels, depths, out)
+    write_per_image(job.output.images, rows)
     write_evaluation(job.output.summary, rows, unavailable, {"provenance": watch.manifest(code_digest=job.params.code)})
     [info] = variant_infos([job.params.variant], job.params.depth["source"])
     complexity = Path(job.input.complexity)

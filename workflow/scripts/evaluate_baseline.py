@@ -7,7 +7,7 @@ import torch
 from baselines import build
 from ddnet.config import Baseline
 from ddnet.data.index import read_index
-from ddnet.engine.evaluate import best_device, evaluate, write_evaluation
+from ddnet.engine.evaluate import best_device, evaluate, write_evaluation, write_per_image
 from ddnet.log import job_log
 from ddnet.metrics import build_metrics
 from ddnet.plan import job_threads
@@ -17,9 +17,13 @@ job = snakemake
 torch.set_num_threads(job_threads(job.threads))
 with job_log(str(job.log)):
     watch, baseline = Stopwatch(), Baseline(**job.params.baseline)
-    restorer = build(baseline)
     weights = Path(job.input.weights).parent
     metrics, unavailable = build_metrics(job.params.evaluation["metrics"], weights, str(best_device()))
-    scenes = read_index(job.input.index, split="test")
-    rows = evaluate(restorer, scenes, lambda scene: None, metrics, Path(job.output.images).parent, save="none")
+    scenes, rows = read_index(job.input.index, split="test"), []
+    learned = Path(job.input.learned) if job.input.learned else None
+    for dataset in dict.fromkeys(scene.dataset for scene in scenes):
+        restorer = build(baseline, learned, dataset)
+        same = [scene for scene in scenes if scene.dataset == dataset]
+        rows += evaluate(restorer, same, lambda scene: None, metrics, Path(job.output.images).parent, save="none")
+    write_per_image(job.output.images, rows)
     write_evaluation(job.output.summary, rows, unavailable, {"provenance": watch.manifest(code_digest=job.params.code)})

@@ -23,6 +23,8 @@ with job_log(str(job.log)):
         complexity=[Path(path) for path in job.input.complexity],
         variants=infos,
         baselines=systems,
+        left_out=settings["left_out"],
+        systems=settings["systems"],
         width=settings["width"],
         depth_source=settings["depth_note"],
         trial=settings["trial"],

@@ -1,0 +1,106 @@
+"""Digests of the code that a job depends on, from syntax trees: nothing is imported.
+
+Comments, docstrings and layout do not count.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from ddnet.errors import DDNetError
+
+PACKAGES = ("ddnet", "baselines")
+
+# A change in these changes no number by itself: settings reach the jobs as parameters, and the rest is bookkeeping.
+_NOT_DIGESTED = frozenset(
+    f"ddnet.{name}" for name in ("config", "plan", "code_digest", "provenance", "registry", "errors")
+)
+
+
+def digest(files: Iterable[Path]) -> str:
+    """One digest of several source files: 12 hexadecimal digits."""
+    return hashlib.sha256("".join(_read(file).digest for file in files).encode()).hexdigest()[:12]
+
+
+def closure(root: Path, modules: Sequence[str]) -> list[Path]:
+    """Files of the modules and of all that they import at module level from the packages under `root`, sorted."""
+    seen: dict[str, Path] = {}
+    queue = list(modules)
+    while queue:
+        module = queue.pop()
+        if module in seen or module in _NOT_DIGESTED:
+            continue
+        file = _file_of(root, module)
+        if file is not None:
+            seen[module] = file
+            queue += [name for name in _read(file).imports if name.split(".")[0] in PACKAGES]
+    return sorted(set(seen.values()))
+
+
+def declared_needs(file: Path) -> frozenset[str]:
+    """What a class in a file says it needs, `needs = frozenset({...})`; empty where it says nothing."""
+    if not file.is_file():
+        return frozenset()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        named = isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "needs" for t in node.targets)
+        if named:
+            return frozenset(str(inner.value) for inner in ast.walk(node) if isinstance(inner, ast.Constant))
+    return frozenset()
+
+
+def has_base(file: Path, base: str) -> bool:
+    """Whether a class in a file derives from one called `base`."""
+    classes = [node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.ClassDef)]
+    return any(isinstance(parent, ast.Name) and parent.id == base for node in classes for parent in node.bases)
+
+
+def _file_of(root: Path, module: str) -> Path | None:
+    """Source file of a module of these packages, or of an external fusion; None for anything else."""
+    base = root.joinpath(*module.split("."))
+    for candidate in (base.with_suffix(".py"), base / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    if module.split(".")[0] in PACKAGES:
+        return None
+    spec = find_spec(module)
+    return Path(spec.origin) if spec and spec.origin else None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a digest needs of one file."""
+
+    imports: tuple[str, ...]
+    digest: str
+
+
+def _read(file: Path) -> _Source:
+    return _read_version(file, file.stat().st_mtime_ns)
+
+
+@cache
+def _read_version(file: Path, version: int) -> _Source:
+    """Module-level imports, and the digest of the syntax tree without docstrings and positions."""
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise DDNetError(f"{file}, line {error.lineno}: {error.msg}") from None
+    imports: list[str] = []
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            imports += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            # `from package import name` may name a module: whatever is no file drops out later.
+            imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    for inner in ast.walk(tree):
+        if isinstance(inner, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = inner.body[0] if inner.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                inner.body = inner.body[1:]
+    return _Source(tuple(imports), hashlib.sha256(ast.dump(tree).encode()).hexdigest())

@@ -1,0 +1,78 @@
+# The compared systems. Those that learn do it once, whatever number of lines of the baselines file use them.
+SYSTEM = "results/systems/{preset}/{system}/"
+
+
+rule train_system:
+    input:
+        index="data/{preset}/index.csv",
+    output:
+        weights=SYSTEM + "weights.npz",
+        manifest=SYSTEM + "manifest.json",
+    log:
+        "logs/{preset}/train_system/{system}.log",
+    benchmark:
+        "logs/{preset}/train_system/{system}.tsv"
+    wildcard_constraints:
+        system=one_of(PLAN.systems_with("train")),
+    priority: 50
+    threads: CORES_PER_CPU
+    resources:
+        gpu=min(1, GPUS),
+    params:
+        training=lambda wildcards: PLAN.settings.systems[wildcards.system].training,
+        code=lambda wildcards: PLAN.code(
+            [f"baselines.{wildcards.system}"], script="train_system"
+        ),
+    script:
+        "../scripts/train_system.py"
+
+
+rule import_system:
+    input:
+        record="data/{preset}/fetched/{system}.json",
+    output:
+        weights=SYSTEM + "weights.npz",
+        manifest=SYSTEM + "manifest.json",
+    log:
+        "logs/{preset}/import_system/{system}.log",
+    wildcard_constraints:
+        system=one_of(PLAN.systems_with("official")),
+    threads: CORES_PER_CPU
+    params:
+        code=lambda wildcards: PLAN.code(
+            [f"baselines.{wildcards.system}"], script="import_system"
+        ),
+    script:
+        "../scripts/import_system.py"
+
+
+rule evaluate_baseline:
+    input:
+        index="data/{preset}/index.csv",
+        weights="data/weights/fetched.json",
+        learned=lambda wildcards: learned_weights(
+            PLAN.baselines[wildcards.baseline].system
+        ),
+    output:
+        images="results/runs/{preset}/{baseline}/per_image.csv",
+        summary="results/runs/{preset}/{baseline}/evaluation.json",
+    log:
+        "logs/{preset}/evaluate/{baseline}.log",
+    wildcard_constraints:
+        baseline=one_of(PLAN.measured_baselines),
+    threads: CORES_PER_CPU
+    params:
+        evaluation=PLAN.part("evaluation")["evaluation"],
+        baseline=lambda wildcards: PLAN.baselines[wildcards.baseline].model_dump(
+            mode="json"
+        ),
+        code=lambda wildcards: PLAN.code(
+            [
+                "ddnet.engine.evaluate",
+                f"baselines.{PLAN.baselines[wildcards.baseline].system}",
+                *METRIC_MODULES,
+            ],
+            script="evaluate_baseline",
+        ),
+    script:
+        "../scripts/evaluate_baseline.py"

@@ -1,0 +1,17 @@
+"""Convert the weights that a compared system's authors published."""
+
+from pathlib import Path
+
+from baselines import system_class
+from ddnet.engine.fetch_data import read_fetched
+from ddnet.files import write_json
+from ddnet.log import job_log
+from ddnet.provenance import Stopwatch
+
+job = snakemake
+with job_log(str(job.log)):
+    watch, fetched = Stopwatch(), read_fetched(job.input.record)
+    [folder] = {path.parent for path in fetched.files.values()}
+    system_class(job.wildcards.system).convert(folder, Path(job.output.weights))
+    record = {"weights": "official", "source": fetched.source, "digests": fetched.digests}
+    write_json(job.output.manifest, record | {"provenance": watch.manifest(code_digest=job.params.code)})

@@ -1,0 +1,21 @@
+"""Learn the weights of a compared system on the preset's training scenes."""
+
+from pathlib import Path
+
+import torch
+
+from baselines import train
+from ddnet.data.index import read_index
+from ddnet.files import write_json
+from ddnet.log import job_log
+from ddnet.plan import job_threads
+from ddnet.provenance import Stopwatch
+
+job = snakemake
+torch.set_num_threads(job_threads(job.threads))
+with job_log(str(job.log)):
+    watch, out = Stopwatch(), Path(job.output.weights)
+    learned_on, val = (read_index(job.input.index, split=split) for split in ("train", "val"))
+    scores = train(job.wildcards.system, learned_on, val, out, job.params.training)
+    record = {"weights": "train", "training": job.params.training, "scores": scores}
+    write_json(job.output.manifest, record | {"provenance": watch.manifest(code_digest=job.params.code)})
