@@ -21,6 +21,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/systems.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/defocus.smk"
 
 
 localrules:
@@ -32,14 +33,15 @@ localrules:
 rule all:
     default_target: True
     input:
-        table_files(PLAN.tables),
+        table_files(ALL_TABLES),
         figure_files(PLAN.settings.studies),
+        COMPARISON_FIGURES,
         f"results/mlflow/{PLAN.settings.preset}.json",
 
 
 rule tables:
     input:
-        table_files(PLAN.tables),
+        table_files(ALL_TABLES),
 
 
 rule ablation:

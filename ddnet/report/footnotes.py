@@ -77,7 +77,7 @@ def _printed_dataset(table: str, dataset: str, trial: bool) -> list[str]:
 def learned_systems(evidence: Evidence) -> list[str]:
     """Where each compared system of Table 2 that needs weights has them from."""
     labels = {baseline.system: baseline.label for baseline in reversed(evidence.baselines)}
-    return [f"{labels[name]}: {learned_from(chosen)}" for name, chosen in evidence.systems.items() if name in labels]
+    return [f"{labels[name]}: {learned_from(chosen)}." for name, chosen in evidence.systems.items() if name in labels]
 
 
 def footnotes(evidence: Evidence, table: str, dataset: str, reference: str = "") -> tuple[str, ...]:

@@ -62,7 +62,7 @@ def _cell_text(row: pd.Series[Any], column: Column) -> str:
     if column.spread and not math.isnan(row.get(column.spread, math.nan)):
         text += f" ± {format_number(row[column.spread], column.decimals)}"
     if column.interval and not math.isnan(row[column.interval[0]]):
-        low, high = (format_number(row[end], column.decimals, signed=True) for end in column.interval)
+        low, high = (format_number(row[end], column.decimals, column.signed) for end in column.interval)
         text += f" [{low}, {high}]"
     return text
 
@@ -72,6 +72,8 @@ def _ranks(frame: pd.DataFrame, column: Column) -> dict[int, int]:
     if not column.best:
         return {}
     shown = frame[column.name].astype(float).round(column.decimals or 0)
+    if "reference" in frame:  # what the rows are held against does not compete
+        shown = shown.mask(frame["reference"].astype(bool))
     levels = sorted(shown.dropna().unique(), reverse=column.best == "max")
     if len(levels) < 2:
         return {}

@@ -48,7 +48,7 @@ def depth_weights(source: str, fitted: bool) -> str:
 def learned_from(system: Mapping[str, Any]) -> str:
     """Where a compared system's weights come from; `system` is a preset's entry of `systems`."""
     if system["weights"] == "official":
-        return "its authors' published weights."
+        return "its authors' published weights"
     options = ", ".join(f"{name} {value}" for name, value in system["training"].items())
     settings = f" ({options})" if options else ""
-    return f"learned here on this preset's training scenes{settings}; nothing of its authors' files."
+    return f"learned here on this preset's training scenes{settings}; nothing of its authors' files"

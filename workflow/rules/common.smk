@@ -91,6 +91,15 @@ def table_files(names):
     ]
 
 
+# Table S2 and its figure compare defocus maps with the true blur, where that is known.
+ALL_TABLES = PLAN.tables + (["tableS2_defocus"] if PLAN.map_systems else [])
+COMPARISON_FIGURES = (
+    [f"results/figures/{PLAN.settings.preset}/comparison/defocus_maps.png"]
+    if PLAN.map_systems
+    else []
+)
+
+
 def figure_files(studies):
     """Figures of the named studies."""
     kinds = ("ablation", "psnr_params", "curves", "panels", "gates")

@@ -107,8 +107,8 @@ rule export_mlflow:
     input:
         unpack(lambda wildcards: report_inputs(PLAN.selected, PLAN.measured_baselines)),
         cards=run_files(PLAN.selected, "model_card.md"),
-        tables=table_files(PLAN.tables),
-        figures=figure_files(PLAN.settings.studies),
+        tables=table_files(ALL_TABLES),
+        figures=figure_files(PLAN.settings.studies) + COMPARISON_FIGURES,
         index="data/{preset}/index.csv",
     output:
         "results/mlflow/{preset}.json",
@@ -122,7 +122,7 @@ rule export_mlflow:
         config=PLAN.settings.model_dump(mode="json"),
         variants=dumped(PLAN.selected),
         baselines=dumped_baselines(PLAN.measured_baselines),
-        tables={name: TABLES[name] for name in PLAN.tables},
+        tables={name: TABLES.get(name) for name in ALL_TABLES},
         studies=list(PLAN.settings.studies),
         code=PLAN.code(
             ["ddnet.report.mlflow_export", "ddnet.report.inputs"],

@@ -17,9 +17,10 @@ with job_log(str(job.log)):
     infos = variant_infos(job.params.variants, settings["depth_source"])
     systems = compared(job.params.baselines)
     refs = run_refs(Path(job.input.runs[0]).parent.parent, systems, infos, settings["seeds"])
-    figures = {s: [Path(f) for f in job.input.figures if Path(f).parent.name == s] for s in job.params.studies}
-    # Tables 1 and 2 compare systems; they belong to no study and get a parent run of their own.
-    tables = {study: [] for study in [*job.params.studies, "comparison"]}
+    # Tables 1, 2 and S2 compare systems; they belong to no study and get a parent run of their own.
+    studies = [*job.params.studies, "comparison"]
+    figures = {s: [Path(f) for f in job.input.figures if Path(f).parent.name == s] for s in studies}
+    tables = {study: [] for study in studies}
     for file in map(Path, job.input.tables):
         tables[job.params.tables[file.stem] or "comparison"].append(file)
     done = export(

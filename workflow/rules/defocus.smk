@@ -1,0 +1,101 @@
+# Where the true blur is known, every map-based system's maps are scored against it, beside the true map itself and the
+# training scenes' median everywhere.
+MAPS = PLAN.map_systems + ["true", "constant"] if PLAN.map_systems else []
+MAP_FILES = "results/defocus_maps/{preset}/"
+
+
+def map_line(system):
+    """The first line of the baselines file that uses a system: what the paper calls it."""
+    return next(line for line in PLAN.baselines.values() if line.system == system)
+
+
+rule evaluate_defocus_map:
+    input:
+        index="data/{preset}/index.csv",
+        learned=lambda wildcards: learned_weights(wildcards.map),
+    output:
+        images=MAP_FILES + "{map}/per_image.csv",
+        scores=MAP_FILES + "{map}/scores.json",
+    log:
+        "logs/{preset}/evaluate_defocus_map/{map}.log",
+    wildcard_constraints:
+        map=one_of(MAPS),
+    threads: CORES_PER_CPU
+    params:
+        dataset=PLAN.datasets[0],
+        panels=PLAN.settings.evaluation.panels,
+        baseline=lambda wildcards: (
+            map_line(wildcards.map).model_dump(mode="json")
+            if wildcards.map in PLAN.map_systems
+            else None
+        ),
+        code=lambda wildcards: PLAN.code(
+            [
+                "baselines.defocus_evaluation",
+                *(
+                    [f"baselines.{wildcards.map}"]
+                    if wildcards.map in PLAN.map_systems
+                    else []
+                ),
+            ],
+            script="evaluate_defocus_map",
+        ),
+    script:
+        "../scripts/evaluate_defocus_map.py"
+
+
+MAP_REPORT = {
+    "settings": REPORT_SETTINGS,
+    "labels": {system: map_line(system).label for system in PLAN.map_systems},
+}
+
+
+rule make_defocus_table:
+    input:
+        scores=expand(MAP_FILES + "{map}/scores.json", map=MAPS, allow_missing=True),
+    output:
+        csv="results/tables/{preset}/tableS2_defocus.csv",
+        md="results/tables/{preset}/tableS2_defocus.md",
+        tex="results/tables/{preset}/tableS2_defocus.tex",
+        html=report(
+            "results/tables/{preset}/tableS2_defocus.html",
+            caption="../report/defocus.rst",
+            category="Tables",
+            labels={"table": "tableS2_defocus"},
+        ),
+    log:
+        "logs/{preset}/make_table/tableS2_defocus.log",
+    threads: CORES_PER_CPU
+    params:
+        **MAP_REPORT,
+        code=PLAN.code(
+            ["ddnet.report.defocus", "ddnet.report.wording"],
+            script="make_defocus_table",
+        ),
+    script:
+        "../scripts/make_defocus_table.py"
+
+
+rule draw_defocus_maps:
+    input:
+        index="data/{preset}/index.csv",
+        scores=expand(MAP_FILES + "{map}/scores.json", map=MAPS, allow_missing=True),
+    output:
+        report(
+            "results/figures/{preset}/comparison/defocus_maps.png",
+            caption="../report/defocus.rst",
+            category="Figures",
+            subcategory="comparison",
+            labels={"study": "comparison", "figure": "defocus_maps"},
+        ),
+    log:
+        "logs/{preset}/draw_defocus_maps.log",
+    threads: CORES_PER_CPU
+    params:
+        **MAP_REPORT,
+        code=PLAN.code(
+            ["ddnet.report.defocus_figure", "ddnet.report.inputs"],
+            script="draw_defocus_maps",
+        ),
+    script:
+        "../scripts/draw_defocus_maps.py"

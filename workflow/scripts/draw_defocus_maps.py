@@ -1,0 +1,14 @@
+"""Draw the defocus maps of the panel scenes beside the true ones."""
+
+from ddnet.data.index import read_index
+from ddnet.log import job_log
+from ddnet.report.defocus import map_sources
+from ddnet.report.defocus_figure import draw_defocus_maps
+from ddnet.report.inputs import panel_inputs
+
+job = snakemake
+with job_log(str(job.log)):
+    settings = job.params.settings
+    sources = map_sources(job.input.scores, job.params.labels)
+    scenes = read_index(job.input.index, settings["datasets"][0], "test")
+    draw_defocus_maps(sources, panel_inputs(scenes, settings["panels"], None), job.output[0], settings["trial"])
