@@ -5,10 +5,9 @@ image deconvolution using hyper-Laplacian priors, NIPS 2009. Richardson-Lucy: W.
 Compositing by levels of sigma, with alpha 1.5 and lambda 16.8 for DPDD, is how map-based methods are compared on that
 dataset. There the input is rounded to 8 bits first; here it keeps its own depth.
 
-An image is extended by its border pixels on every side, by the kernel's size and on to a fast length, and its
-outermost pixels, which lie in that extension, are tapered four times into their own circular blur; then everything
-is circular. Both depend on the kernel, so nothing of one level is of use to another. Levels run in threads, each
-sequential: numbers do not depend on the number of threads.
+An image is extended and its ends are tapered as `frame` says; then everything is circular. Both depend on the kernel,
+so nothing of one level is of use to another. Levels run in threads, each sequential: numbers do not depend on the
+number of threads.
 """
 
 from __future__ import annotations
@@ -20,19 +19,17 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
+from baselines.frame import Frame, back, convolve, forward
 from ddnet.errors import DDNetError
 from ddnet.plan import cpu_count
 
 FloatArray = NDArray[np.float32]
-ComplexArray = NDArray[np.complex64]
 
 METHODS = ("hyper_laplacian", "richardson_lucy")
 ALPHA, LAMBDA, ITERATIONS, LEVELS = 1.5, 16.8, 10, 32
 
 WIDEST = 50  # pixels from a Gaussian kernel's centre to its side at most
-TAPERS = 4
 BETAS = tuple(8.0 ** (step / 2) for step in range(6))  # 1, times 2 sqrt(2) while below 256
 NEWTON_STEPS = 12
 TABLE_END, TABLE_STEP = 10.0, 1e-4  # of |v|; differences of images in [0, 1] hardly pass 2
@@ -125,47 +122,6 @@ def _table(alpha: float, beta: float) -> tuple[float, NDArray[np.float64]]:
     return start, found
 
 
-class _Frame:
-    """The circular domain in which one image is deconvolved by one kernel: sizes, transfer function, extension."""
-
-    def __init__(self, shape: tuple[int, int], kernel: FloatArray) -> None:
-        k = kernel.shape[0]
-        self.inner = (slice(k, k + shape[0]), slice(k, k + shape[1]))
-        self.shape = tuple(fft.next_fast_len(side + 2 * k, real=True) for side in shape)
-        self.extension = tuple((k, full - side - k) for full, side in zip(self.shape, shape, strict=True))
-        centred = np.zeros(self.shape, np.float32)
-        centred[:k, :k] = kernel / kernel.sum(dtype=np.float64)
-        self.transfer = self.forward(np.roll(centred, (-(k // 2), -(k // 2)), axis=(0, 1)))
-        keep = [self._keep(kernel.sum(axis=1 - axis, dtype=np.float64), self.shape[axis]) for axis in (0, 1)]
-        self.keep = np.outer(*keep).astype(np.float32)
-
-    @staticmethod
-    def _keep(line: NDArray[np.float64], length: int) -> NDArray[np.float64]:
-        """How much of itself an image keeps in the taper: 0 at both ends, 1 from a kernel's size on inwards."""
-        size = line.size
-        away = np.correlate(line, line, "full")[size - 1 :]
-        away /= away[0]
-        keep = np.ones(length)
-        keep[:size] -= away
-        keep[::-1][:size] -= away
-        return keep
-
-    def forward(self, plane: FloatArray) -> ComplexArray:
-        return np.asarray(fft.rfft2(plane), np.complex64)
-
-    def back(self, spectrum: ComplexArray) -> FloatArray:
-        """Destroys `spectrum`."""
-        return np.asarray(fft.irfft2(spectrum, s=self.shape, overwrite_x=True), np.float32)
-
-    def extend(self, plane: FloatArray) -> FloatArray:
-        """(H, W) to this frame: border pixels outwards, then the tapering of its ends."""
-        full = np.pad(plane, self.extension, mode="edge")
-        for _ in range(TAPERS):
-            blurred = self.back(self.forward(full) * self.transfer)
-            full = blurred + self.keep * (full - blurred)
-        return full
-
-
 def _strips(shape: tuple[int, ...]) -> Iterator[slice]:
     """Slices of rows of about STRIP values each."""
     rows = max(1, STRIP // shape[1])
@@ -187,7 +143,7 @@ def _divergence(image: FloatArray, alpha: float, beta: float) -> FloatArray:
     return out
 
 
-def _hyper_laplacian(frame: _Frame, alpha: float, lam: float) -> Callable[[FloatArray], FloatArray]:
+def _hyper_laplacian(frame: Frame, alpha: float, lam: float) -> Callable[[FloatArray], FloatArray]:
     """Half-quadratic minimisation of lam/2 |k * x - y|^2 + |Dx|^alpha in one frame: a function of a plane y."""
     height, width = frame.shape
     # Every value twice: as real and imaginary parts lie in memory.
@@ -199,33 +155,36 @@ def _hyper_laplacian(frame: _Frame, alpha: float, lam: float) -> Callable[[Float
 
     def solve(plane: FloatArray) -> FloatArray:
         estimate = frame.extend(plane)
-        given = (frame.forward(estimate) * adjoint).view(np.float32)
+        given = (forward(estimate) * adjoint).view(np.float32)
         for beta in BETAS:
             weight = np.float32(beta / lam)
-            spectrum = frame.forward(_divergence(estimate, alpha, beta))
+            spectrum = forward(_divergence(estimate, alpha, beta))
             values = spectrum.view(np.float32)
             for strip in _strips(values.shape):
                 part = values[strip]
                 part *= weight
                 part += given[strip]
                 part /= roughness[strip] * weight + power[strip]
-            estimate = frame.back(spectrum)
+            estimate = back(spectrum, width)
         return estimate[frame.inner]
 
     return solve
 
 
-def _richardson_lucy(frame: _Frame, iterations: int) -> Callable[[FloatArray], FloatArray]:
+def _richardson_lucy(frame: Frame, iterations: int) -> Callable[[FloatArray], FloatArray]:
     """x <- x . corr(k, y / conv(k, x)) from x = 1/2, in one frame: a function of a plane y."""
     adjoint = np.conj(frame.transfer)
 
     def solve(plane: FloatArray) -> FloatArray:
         given = frame.extend(plane)
         estimate = np.full_like(given, 0.5)
-        for _ in range(iterations):
-            ratio = frame.back(frame.forward(estimate) * frame.transfer)
-            np.divide(given, np.maximum(ratio, np.float32(FLOOR)), out=ratio)
-            estimate *= np.maximum(frame.back(frame.forward(ratio) * adjoint), np.float32(0.0))
+        for step in range(iterations):
+            ratio = convolve(estimate, frame.transfer) if step else estimate.copy()  # a flat image is its own blur
+            np.maximum(ratio, np.float32(FLOOR), out=ratio)
+            np.divide(given, ratio, out=ratio)
+            factor = convolve(ratio, adjoint)
+            np.maximum(factor, np.float32(0.0), out=factor)
+            estimate *= factor
         return estimate[frame.inner]
 
     return solve
@@ -278,14 +237,14 @@ def hyper_laplacian(image: FloatArray, kernel: FloatArray, alpha: float = ALPHA,
     """
     _check_settings(alpha, lam)
     image, kernel = _checked(image), _checked_kernel(kernel)
-    return _each_channel(_hyper_laplacian(_Frame(image.shape[:2], kernel), alpha, lam), image)
+    return _each_channel(_hyper_laplacian(Frame(image.shape[:2], kernel), alpha, lam), image)
 
 
 def richardson_lucy(image: FloatArray, kernel: FloatArray, iterations: int = ITERATIONS) -> FloatArray:
     """The same by Richardson-Lucy from a flat 1/2: at least 1 of `iterations`; more is sharper and noisier."""
     _check_settings(iterations=iterations)
     image, kernel = _checked(image), _checked_kernel(kernel)
-    return _each_channel(_richardson_lucy(_Frame(image.shape[:2], kernel), iterations), image)
+    return _each_channel(_richardson_lucy(Frame(image.shape[:2], kernel), iterations), image)
 
 
 def quantise_sigma(sigma: FloatArray, levels: int = LEVELS) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
@@ -339,7 +298,7 @@ def deblur_with_map(
         kernel = gaussian_kernel(values[level])
         if kernel is None:
             return
-        frame = _Frame(image.shape[:2], kernel)
+        frame = Frame(image.shape[:2], kernel)
         by_prior = method == "hyper_laplacian"
         solve = _hyper_laplacian(frame, alpha, lam) if by_prior else _richardson_lucy(frame, iterations)
         here = index == level

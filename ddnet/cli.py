@@ -182,6 +182,22 @@ def _estimate(arguments: argparse.Namespace) -> None:
     print("\n".join(estimate(_plan(arguments), items, arguments.step_limit_s, arguments.tflops)))
 
 
+def _bench_systems(arguments: argparse.Namespace) -> None:
+    """Time and memory of the compared systems, each measured in a process of its own."""
+    from ddnet.engine.bench import HEADER, Records, bench_systems, line, parse_size
+    from ddnet.provenance import device_name
+
+    known = load_baselines(CONFIG / "baselines.yaml")
+    chosen = list(dict.fromkeys(arguments.only.split(","))) if arguments.only else list(known)
+    for name in chosen:
+        if name not in known:
+            raise DDNetError(f"unknown compared system '{name}'{did_you_mean(name, known)}")
+    size, records = parse_size(arguments.size), Records(arguments.out, "systems", device_name())
+    print(HEADER, flush=True)
+    bench_systems([known[name] for name in chosen], size, records, lambda row: print(line(row), flush=True))
+    print(f"all columns: {records.file}")
+
+
 def _plan(arguments: argparse.Namespace) -> Plan:
     baselines = load_baselines(CONFIG / "baselines.yaml")
     return Plan(_settings(arguments.preset), _variants(arguments.variants), baselines)
@@ -223,6 +239,13 @@ def parser() -> argparse.ArgumentParser:
     cost.add_argument("--step-limit-s", type=float, default=60.0, help="seconds for measuring a step (default: 60)")
     cost.add_argument("--tflops", type=float, help="also the hours at so many TFLOP/s sustained, by counted FLOP")
     cost.set_defaults(run=_estimate)
+    bench = commands.add_parser("bench", help="time and memory here, beside what the machine reaches at best")
+    measured = bench.add_subparsers(required=True, metavar="WHAT")
+    systems = measured.add_parser("systems", help="the compared systems, and the parts of those that estimate a map")
+    systems.add_argument("--size", default="1680x1120", help="width x height of the image (default: DPDD's 1680x1120)")
+    systems.add_argument("--only", help="names of compared systems, separated by commas (default: all)")
+    systems.add_argument("--out", type=Path, default=Path("results/bench"), help="folder (default: results/bench)")
+    systems.set_defaults(run=_bench_systems)
     schema = commands.add_parser("schema", help="JSON schema of a preset, for editors: workflow/config/schema.json")
     schema.set_defaults(run=_schema)
     doctor = commands.add_parser("doctor", help="versions and devices of this installation")

@@ -140,8 +140,12 @@ def gather(
         DDNetError: a run folder is broken, or runs were measured on different scenes.
     """
     unavailable: dict[str, str] = {}
+    sizes = {Path(path).stem: read_json(Path(path)) for path in complexity}
     for ref in runs:
-        unavailable.update(read_json(ref.folder / "evaluation.json").get("unavailable", {}))
+        evaluation = read_json(ref.folder / "evaluation.json")
+        unavailable.update(evaluation.get("unavailable", {}))
+        if "params" in evaluation:  # a compared system's, counted when it was evaluated
+            sizes[ref.variant] = {"params_m": evaluation["params"] / 1e6}
     merged = merge_provenance(record for ref in runs for record in provenance_records(ref.folder))
     return Evidence(
         images=collect(runs),
@@ -149,7 +153,7 @@ def gather(
         preset=preset,
         dataset=dataset,
         ood_dataset=ood_dataset,
-        complexity={Path(path).stem: read_json(Path(path)) for path in complexity},
+        complexity=sizes,
         variants=tuple(variants),
         baselines=tuple(baselines),
         left_out=tuple(left_out),

@@ -26,4 +26,6 @@ with job_log(str(job.log)):
         same = [scene for scene in scenes if scene.dataset == dataset]
         rows += evaluate(restorer, same, lambda scene: None, metrics, Path(job.output.images).parent, save="none")
     write_per_image(job.output.images, rows)
-    write_evaluation(job.output.summary, rows, unavailable, {"provenance": watch.manifest(code_digest=job.params.code)})
+    facts = {"params": restorer.parameters()} if hasattr(restorer, "parameters") else {}
+    facts["provenance"] = watch.manifest(code_digest=job.params.code)
+    write_evaluation(job.output.summary, rows, unavailable, facts)

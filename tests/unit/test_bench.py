@@ -1,0 +1,191 @@
+"""`ddnet bench systems`: what it writes, and what it keeps when something goes wrong. Times are never judged."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from baselines import build
+from baselines.bench import write_scene, write_stand_in
+from ddnet.cli import main
+from ddnet.config import Baseline
+from ddnet.data.index import Scene
+from ddnet.engine.bench import COLUMNS, Records, Row, bench_systems, measure, parse_size
+from ddnet.errors import DDNetError
+from ddnet.plan import ROOT, cpu_count, system_needs
+
+BLURRED = Baseline(name="blurred", system="blurred", label="Blurred input")
+BROKEN = Baseline(name="broken", system="ebdb", label="Broken", options={"method": "wiener"})
+SIZE = (96, 64)
+LEARNED = sorted(file.stem for file in (ROOT / "baselines").glob("*.py") if "weights" in system_needs(file.stem))
+
+
+def rows_in(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_row_per_system_and_part_with_the_machine_s_ceiling(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "systems", "--size", "96x64", "--only", "ebdb_rl", "--out", str(tmp_path / "bench")]) == 0
+    [file] = (tmp_path / "bench").iterdir()
+    assert file.name.startswith("systems-") and file.name.endswith(f"-{cpu_count()}cpu.csv")
+    rows = rows_in(file)
+    shown = capsys.readouterr().out
+    assert tuple(rows[0]) == COLUMNS and str(file) in shown
+    assert [(row["system"], row["part"]) for row in rows] == [
+        ("ebdb_rl", part) for part in ("map", "whole", "plain", "deconvolution")
+    ]
+    for row in rows:
+        for name in ("wall_s", "cpu_s", "peak_memory_mib", "sgemm_gflops", "copy_gb_s"):
+            assert 0 < float(row[name]) < 1e6, (name, row)
+        assert (row["width"], row["height"]) == ("96", "64") and row["hardware"] and row["commit"] and row["date"]
+        assert row["threads"] == ("1" if row["part"] == "plain" else str(cpu_count()))
+        assert f"{row['system']:<20}{row['part']}" in shown
+    plain, own = rows[2:]
+    assert own["than"] == "plain" and " levels" in plain["note"]
+    ratio = float(plain["wall_s"]) / float(own["wall_s"])
+    assert float(own["times_faster"]) == pytest.approx(ratio, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--only", "blured"], "unknown compared system 'blured'; did you mean 'blurred'?"),
+        (["--only", "blurred,"], "unknown compared system ''"),
+        (["--size", "1680"], "size is '1680'; write width x height in pixels, such as 1680x1120"),
+        (["--size", "9.6x64"], "write width x height"),
+        (["--size", "96x16"], "size is '96x16'; a side has 32 to"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "systems", "--out", str(tmp_path), *arguments]) == 1
+    printed = capsys.readouterr().err
+    assert words in printed and printed.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    assert main(["bench", "systems", "--out", str(tmp_path / "file" / "bench")]) == 1
+    assert "file/bench: cannot be made" in capsys.readouterr().err
+
+
+@pytest.fixture
+def no_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes two seconds, and one test has it."""
+    monkeypatch.setattr("ddnet.engine.bench.measure_ceiling", dict)
+
+
+@pytest.mark.usefixtures("no_ceiling")
+def test_a_failing_measurement_is_one_line_and_the_other_rows_are_kept(tmp_path: Path) -> None:
+    records, shown = Records(tmp_path, "systems", "a processor"), list[Row]()
+    with pytest.raises(DDNetError) as error:
+        bench_systems([BROKEN, BLURRED], SIZE, records, shown.append)
+    message = str(error.value)
+    assert "broken, whole: deconvolution: method is 'wiener'; allowed are hyper_laplacian" in message
+    assert "\n" not in message and f"rows measured: 2, in {records.file}" in message
+    assert records.file.name == f"systems-a-processor-{cpu_count()}cpu.csv"
+    kept = [("broken", "map"), ("blurred", "whole")]
+    assert [(row["system"], row["part"]) for row in rows_in(records.file)] == kept
+    assert [(row["system"], row["part"]) for row in shown] == kept
+
+
+@pytest.mark.usefixtures("no_ceiling")
+def test_interrupted_it_says_so_in_one_line_and_keeps_its_rows(tmp_path: Path) -> None:
+    def interrupt(row: Row) -> None:
+        raise KeyboardInterrupt
+
+    records = Records(tmp_path, "systems", "a processor")
+    with pytest.raises(DDNetError, match="^bench: interrupted; ") as error:
+        bench_systems([BLURRED, BROKEN], SIZE, records, interrupt)
+    assert "\n" not in str(error.value) and "rows measured: 1, in " in str(error.value)
+    assert [row["system"] for row in rows_in(records.file)] == ["blurred"]
+
+
+def test_a_row_measured_again_replaces_the_old_one(tmp_path: Path) -> None:
+    row = {"system": "ebdb", "part": "map", "width": 96, "height": 64}
+    Records(tmp_path, "systems", "x").add(row | {"wall_s": 1.0})
+    Records(tmp_path, "systems", "x").add(row | {"wall_s": 2.0, "width": 128})
+    records = Records(tmp_path, "systems", "x")
+    records.add(row | {"wall_s": 3.0})
+    assert [(found["width"], found["wall_s"]) for found in rows_in(records.file)] == [("96", "3.0"), ("128", "2.0")]
+    records.file.write_text("system,part\nebdb,map\n")
+    with pytest.raises(DDNetError, match="move it away"):
+        Records(tmp_path, "systems", "x")
+    assert records.file.read_text() == "system,part\nebdb,map\n"
+
+
+def test_peak_memory_is_that_of_the_measurement_not_of_who_started_it(tmp_path: Path) -> None:
+    held = np.ones(100 << 20, np.float32)  # 400 MiB, every page touched
+    write_scene(tmp_path, *SIZE)
+    found = measure("baselines.bench", "whole", "--folder", str(tmp_path), "--baseline", BLURRED.model_dump_json())
+    assert held.any() and 10 < found["peak_memory_mib"] < 300
+
+
+def test_the_scene_is_the_middle_of_a_square_one_and_always_the_same(tmp_path: Path) -> None:
+    for name, size in (("one", SIZE), ("two", SIZE), ("square", (96, 96))):
+        (tmp_path / name).mkdir()
+        write_scene(tmp_path / name, *size)
+    for file in ("image.npy", "true.npy"):
+        one, two, square = (np.load(tmp_path / name / file) for name in ("one", "two", "square"))
+        np.testing.assert_array_equal(one, two)
+        np.testing.assert_array_equal(one, square[16:80])
+        assert one.shape[:2] == (64, 96) and np.isfinite(one).all() and one.min() >= 0 < one.std()
+
+
+def test_a_child_that_dies_is_reported_by_its_last_words() -> None:
+    with pytest.raises(DDNetError, match="No module named baselines.nowhere$"):
+        measure("baselines.nowhere")
+    with pytest.raises(DDNetError, match="^ZeroDivisionError: "):
+        measure("timeit", "-n", "1", "-r", "1", "--setup", "import sys", "1 / 0")
+    with pytest.raises(DDNetError, match="signal 9 .out of memory"):
+        measure("timeit", "-n", "1", "-r", "1", "--setup", "import os", "os.kill(os.getpid(), 9)")
+
+
+def test_every_action_ends_with_one_line_of_json_or_of_error(tmp_path: Path) -> None:
+    command = (sys.executable, "-m", "baselines.bench", "map", "--folder", str(tmp_path))
+    write_scene(tmp_path, *SIZE)
+    odd = BROKEN.model_copy(update={"options": {"method": "hyper_laplacian", "colour": 1}})
+    done = subprocess.run((*command, "--baseline", odd.model_dump_json()), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "colour" in done.stderr and not done.stdout
+
+
+@pytest.mark.parametrize("system", LEARNED)
+def test_weights_that_are_not_there_have_a_stand_in_that_fits(system: str, tmp_path: Path) -> None:
+    write_stand_in(system, tmp_path / "weights.npz")
+    build(Baseline(name=system, system=system, label=system), tmp_path / "weights.npz")
+
+
+def test_other_stand_ins_are_a_system_s_own_or_learnt_from_two_scenes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    class Fake:
+        @staticmethod
+        def train(scenes_train: Sequence[Scene], scenes_val: Sequence[Scene], out: Path) -> None:
+            seen.extend(scene.key for scene in (*scenes_train, *scenes_val))
+            assert all(scene.image.is_file() and scene.depth_m for scene in scenes_train)
+
+    module = ModuleType("baselines.fake")
+    monkeypatch.setitem(sys.modules, "baselines.fake", module)
+    monkeypatch.setattr(module, "Fake", Fake, raising=False)
+    write_stand_in("fake", tmp_path / "fake.npz")
+    assert [key.split("/")[1] for key in seen] == ["train", "train", "val"]
+    monkeypatch.setattr(module, "random_weights", lambda file: file.write_text("own"), raising=False)
+    write_stand_in("fake", tmp_path / "own.npz")
+    assert (tmp_path / "own.npz").read_text() == "own" and len(seen) == 3
+    with pytest.raises(DDNetError, match=r"blurred has no stand-in for weights; make results/systems/"):
+        write_stand_in("blurred", tmp_path / "none.npz")
+
+
+def test_sizes() -> None:
+    assert parse_size("1680x1120") == parse_size("1680X1120") == (1680, 1120)
