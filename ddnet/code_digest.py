@@ -54,6 +54,14 @@ def declared_needs(file: Path) -> frozenset[str]:
     return frozenset()
 
 
+def keywords_of(file: Path, function: str) -> list[str] | None:
+    """Keyword-only arguments of a function or method in a file; None where there is no such function."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            return [argument.arg for argument in node.args.kwonlyargs]
+    return None
+
+
 def has_base(file: Path, base: str) -> bool:
     """Whether a class in a file derives from one called `base`."""
     classes = [node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.ClassDef)]

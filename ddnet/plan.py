@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from ddnet.code_digest import closure, declared_needs, digest, has_base
+from ddnet.code_digest import closure, declared_needs, digest, has_base, keywords_of
 from ddnet.config import Baseline, LearnedSystem, Settings, Variant
 from ddnet.errors import DDNetError
 
@@ -120,17 +120,25 @@ class Plan:
             )
 
     def _check_system(self, name: str, system: LearnedSystem) -> None:
-        learned = sorted({b.system for b in self.baselines.values() if "weights" in system_needs(b.system)})
-        if name not in learned:
-            raise DDNetError(f"systems: no compared system '{name}' needs weights{_nearest(name, learned)}")
         needs, kind = system_needs(name), self.settings.data.kind
+        if "weights" not in needs:
+            systems = [path.stem for path in sorted((ROOT / "baselines").glob("*.py"))]
+            learned = [system for system in systems if "weights" in system_needs(system)]
+            raise DDNetError(f"systems: no compared system '{name}' needs weights{_nearest(name, learned)}")
         if system.weights == "official" and "official" not in needs:
             raise DDNetError(f"systems.{name}.weights: its authors' file is not public; write train or none")
-        if system.weights == "train" and "true_defocus" in needs and kind != "embedded":
+        if system.weights != "train":
+            return
+        options = keywords_of(ROOT / "baselines" / f"{name}.py", "train")
+        if options is None:
+            raise DDNetError(f"systems.{name}.weights: it cannot be trained here yet; write official or none")
+        if "true_defocus" in needs and kind != "embedded":
             raise DDNetError(
                 f"systems.{name}.weights: it learns from the true blur, which data of kind '{kind}' does not have; "
                 "write official or none"
             )
+        for option in system.training.keys() - {*options}:
+            raise DDNetError(f"systems.{name}.training: unknown key '{option}'{_nearest(option, options)}")
 
     @property
     def tables(self) -> list[str]:

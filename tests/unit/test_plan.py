@@ -5,7 +5,7 @@ import pytest
 
 from ddnet import plan as planning
 from ddnet.cli import CONFIG
-from ddnet.config import load_settings, load_variants, validate_settings
+from ddnet.config import load_baselines, load_settings, load_variants, validate_settings
 from ddnet.errors import DDNetError
 from ddnet.plan import Plan, depth_needs, slug
 
@@ -120,6 +120,7 @@ def photos(**changes: object) -> Plan:
     data = {"kind": "folder", "path": "mine", **changes}
     settings = load_settings(CONFIG / "embedded.yaml").model_dump(mode="json") | {"data": data}
     settings["depth"] |= {"source": "constant", "fit": None}
+    settings["systems"] = {}
     return Plan(validate_settings(settings, "here"), load_variants(CONFIG / "variants.yaml"))
 
 
@@ -174,3 +175,39 @@ def test_the_needs_of_a_depth_source_are_read_from_its_file() -> None:
     assert depth_needs("monodepth2") == {"model"}
     assert depth_needs("noisy(0.1)") == {"true_depth"}
     assert depth_needs("constant") == depth_needs("of_another_package") == frozenset()
+
+
+def with_systems(**systems: object) -> Plan:
+    baselines = load_baselines(CONFIG / "baselines.yaml")
+    settings = load_settings(CONFIG / "embedded.yaml").model_dump(mode="json") | {"systems": systems}
+    return Plan(validate_settings(settings, "here"), load_variants(CONFIG / "variants.yaml"), baselines)
+
+
+def test_a_system_without_weights_is_left_out_and_the_others_are_measured() -> None:
+    plan = with_systems(jnb={"weights": "train"}, dmenet={"weights": "none"})
+    assert {"blurred", "ebdb", "jnb"} <= set(plan.measured_baselines) == set(plan.table_baselines("table2"))
+    assert not {"dmenet", "dmenet_rl"} & set(plan.measured_baselines)
+    assert (plan.systems_with("train"), plan.systems_with("official")) == (["jnb"], [])
+    assert set(plan.map_systems) == {"ebdb", "jnb"}
+    assert set(with_systems().map_systems) == {"ebdb"}
+
+
+def test_official_weights_are_fetched() -> None:
+    plan = with_systems(dmenet={"weights": "official"})
+    assert plan.systems_with("official") == ["dmenet"] and "dmenet" in plan.items
+    assert "dmenet" not in with_systems(dmenet={"weights": "train"}).items
+
+
+def test_weights_that_cannot_be_had_are_refused() -> None:
+    with pytest.raises(DDNetError, match=r"systems: no compared system 'dmnet' needs weights; did you mean 'dmenet'\?"):
+        with_systems(dmnet={"weights": "train"})
+    with pytest.raises(DDNetError, match=r"no compared system 'ebdb' needs weights"):
+        with_systems(ebdb={"weights": "train"})
+    with pytest.raises(DDNetError, match=r"systems\.dmenet\.training: unknown key 'stepz'; did you mean 'steps'\?"):
+        with_systems(dmenet={"weights": "train", "training": {"stepz": 3}})
+    with pytest.raises(DDNetError, match=r"systems\.jnb\.weights: its authors' file is not public"):
+        with_systems(jnb={"weights": "official"})
+    baselines = load_baselines(CONFIG / "baselines.yaml")
+    photographs = load_settings(CONFIG / "folder.yaml", {"systems": {"dmenet": {"weights": "train"}}})
+    with pytest.raises(DDNetError, match=r"systems\.dmenet\.weights: it learns from the true blur"):
+        Plan(photographs, load_variants(CONFIG / "variants.yaml"), baselines)
