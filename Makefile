@@ -33,6 +33,7 @@ lint: $(VENV)/installed ## style, types, architecture
 
 # What of a finished default run is kept in git: tables, figures, per-image values, manifests. NAME says the hardware.
 NAME ?= embedded-2cpu
+RECORDS = find . -name per_image.csv -o -name manifest.json -o -name evaluation.json -o -name history.csv -o -name scores.json
 KEPT := $(CURDIR)/results/reference/$(NAME)
 reference: ## copy the default run's record into results/reference/$(NAME)
 	rm -rf $(KEPT)
@@ -42,8 +43,10 @@ reference: ## copy the default run's record into results/reference/$(NAME)
 	rm $(KEPT)/figures/fusion/gates.png $(KEPT)/figures/depth/gates.png # the same network's in every study
 	cp data/embedded/depth_model/scores.json $(KEPT)/depth_scores.json
 	cp data/embedded/depth/monodepth2/preview.png $(KEPT)/depth_preview.png
-	cd results/runs/embedded && find . -name per_image.csv -o -name manifest.json -o -name evaluation.json -o -name history.csv | \
-		tar -cf - -T - | tar -xf - -C $(KEPT)
+	cd results/runs/embedded && $(RECORDS) | tar -cf - -T - | tar -xf - -C $(KEPT)
+	mkdir $(KEPT)/systems $(KEPT)/defocus_maps
+	cd results/systems/embedded && $(RECORDS) | tar -cf - -T - | tar -xf - -C $(KEPT)/systems
+	cd results/defocus_maps/embedded && $(RECORDS) | tar -cf - -T - | tar -xf - -C $(KEPT)/defocus_maps
 
 ui: $(VENV)/installed ## browse the runs in MLflow
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///results/mlflow.db --workers 1
@@ -58,4 +61,4 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 clean: ## delete everything made at run time, keeping results/paper and results/reference
-	rm -rf data logs results/runs results/complexity results/tables results/figures results/mlflow results/mlflow.db results/mlartifacts
+	rm -rf data logs results/runs results/systems results/defocus_maps results/complexity results/tables results/figures results/mlflow results/mlflow.db results/mlartifacts

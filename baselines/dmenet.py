@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from baselines.deconvolution import ALPHA, ITERATIONS, LAMBDA
 from baselines.dmenet_inference import fold, sigma_map
-from baselines.dmenet_network import WIDTH
+from baselines.dmenet_network import WIDTH, Network
 from baselines.dmenet_training import train
 from baselines.dmenet_weights import MAPS, convert_published, load_weights
 from baselines.map_based import MapBased
@@ -80,3 +81,9 @@ class Dmenet(MapBased):
     def convert(folder: Path, out: Path) -> None:
         """See `baselines.dmenet_weights.convert_published`."""
         convert_published(Path(folder), Path(out))
+
+    @staticmethod
+    def parameters() -> int:
+        """Of the published network, its auxiliary heads included, as its authors count them."""
+        with torch.device("meta"):
+            return sum(value.numel() for value in Network(WIDTH).parameters())

@@ -128,7 +128,7 @@ class Network(nn.Module):
     def __init__(self, width: int = WIDTH, auxiliary: bool = True) -> None:
         super().__init__()
         if width not in WIDTHS:
-            raise DDNetError(f"DMENet: width is {width}; it must be an even number from 2 to {WIDTHS[-1]}")
+            raise DDNetError(f"DMENet: width is {width!r}; it must be an even number from 2 to {WIDTHS[-1]}")
         self.width, self.auxiliary = width, auxiliary
         w = width
         self.encoder = Encoder(w)

@@ -139,13 +139,14 @@ def fit(network: Network, sampler: Sampler, recipe: Recipe, after_step: Callable
         network.train()
         image, truth = sampler.draw()
         loss = loss_of(network(image), truth)
-        if not torch.isfinite(loss):
-            raise DDNetError(f"DMENet: the loss is {float(loss):g} at step {step}; lower lr, which is {recipe.lr:g}")
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise DDNetError(f"DMENet: the loss is {value} at step {step}; lower lr, which is {recipe.lr:g}")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
         schedule.step()
-        after_step(step, float(loss.detach()))
+        after_step(step, value)
 
 
 class Validation:
@@ -235,10 +236,14 @@ def _check(recipe: Recipe, scenes_train: Sequence[Scene], scenes_val: Sequence[S
         raise DDNetError(
             f"DMENet: {len(scenes_train)} training and {len(scenes_val)} validation scenes; give some of each"
         )
-    for name, least in (("steps", 1), ("batch", 1), ("lr", 0.0), ("decay_every", 0.0)):
+    for name in ("seed", "steps", "batch", "crop"):
+        value, least = getattr(recipe, name), 0 if name == "seed" else 1
+        if not isinstance(value, int) or value < least:
+            raise DDNetError(f"DMENet: {name} is {value!r}; it must be a whole number, at least {least}")
+    for name in ("lr", "decay_every"):
         value = getattr(recipe, name)
-        if not math.isfinite(value) or value < least or value == 0:
-            raise DDNetError(f"DMENet: {name} is {value}; it must be {'above 0' if least == 0.0 else 'at least 1'}")
+        if not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
+            raise DDNetError(f"DMENet: {name} is {value!r}; it must be a number above 0")
     smallest = min(scenes_train, key=lambda scene: min(scene.height, scene.width))
     side = min(smallest.height, smallest.width)
     if recipe.crop % MULTIPLE or not SMALLEST_CROP <= recipe.crop <= side:

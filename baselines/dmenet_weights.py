@@ -27,7 +27,7 @@ PUBLISHED_FILE = "DMENet_BDCS.npz"
 # Map m in [0, 1] -> sigma in pixels = max(0, slope m + offset). The published network learnt (circle of confusion)/15,
 # with sigma = (circle - 1)/2.
 MAPS = {"published": (7.5, -0.5), "trained": (7.0, 0.0)}
-LEAVES = {"weight": "kernel", "bias": "bias", "beta": "beta"}  # others are called the same in TensorFlow
+LEAVES = {"weight": "kernel"}  # others are called the same in TensorFlow
 UNREADABLE = (
     ValueError,
     OSError,

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from dmenet_npz import write_dmenet_zip
 from miniature import make_dpdd, make_pair, make_realdof, write_png, zip_folder
 from monodepth2_zip import write_monodepth2_zip
 from projects import copy_project, planned, run, snakemake
@@ -52,11 +53,12 @@ PLAN = Plan(
 
 @pytest.fixture(scope="module")
 def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
-    """DPDD file by file, RealDOF and Monodepth2's weights as zips."""
+    """DPDD file by file, RealDOF and the weights of Monodepth2 and DMENet as zips."""
     folder = tmp_path_factory.mktemp("remote")
     make_dpdd(folder / "dpdd", "hub", SIZE, TRIAL)
     zip_folder(make_realdof(folder / "unpacked", size=(80, 112)), folder / "RealDOF.zip", "RealDOF")
     write_monodepth2_zip(folder / "weights.zip", 64, 96)
+    write_dmenet_zip(folder / "DMENet_BDCS.zip")
     with Remote(folder) as server:
         yield server
 
@@ -70,6 +72,7 @@ def project(remote: Remote, tmp_path_factory: pytest.TempPathFactory) -> Path:
     sources["dpdd"]["sources"] = [{"files": f"{remote.url}/dpdd"}]
     sources["realdof"]["sources"] = [{"archive": f"{remote.url}/login"}, {"archive": f"{remote.url}/RealDOF.zip"}]
     sources["monodepth2"]["sources"] = [{"archive": f"{remote.url}/weights.zip"}]
+    sources["dmenet"]["sources"] = [{"archive": f"{remote.url}/DMENet_BDCS.zip"}]
     (copy / "sources.yaml").write_text(yaml.safe_dump(sources))
     shaky = next(path for path in sorted(remote.files) if "train_c/source" in path)
     remote.misbehave(shaky, status(503), cut(1000))
@@ -106,6 +109,17 @@ def test_the_tables_stand_beside_the_printed_numbers_of_their_own_datasets(proje
     assert rows["psnr"].notna().sum() >= 5
 
 
+def test_compared_systems_learn_here_or_use_their_authors_weights(project: Path) -> None:
+    systems = project / "results" / "systems" / "miniature"
+    record = json.loads((systems / "dmenet" / "manifest.json").read_text())
+    assert record["weights"] == "official" and "DMENet_BDCS.zip" in record["source"]
+    assert json.loads((systems / "jnb" / "manifest.json").read_text())["scores"]["patches"] > 0
+    notes = (project / "results" / "tables" / "miniature" / "table2.md").read_text()
+    assert "DMENet: its authors' published weights" in notes and "JNB: learned here" in notes
+    rows = pd.read_csv(project / "results" / "tables" / "miniature" / "table2.csv").set_index("key")
+    assert rows.loc["dmenet", "params_m"] == pytest.approx(26.939819) and np.isfinite(rows.loc["jnb_rl", "psnr"])
+
+
 def test_pictures_keep_their_bits_their_size_and_their_places(project: Path) -> None:
     index = pd.read_csv(project / "data" / "miniature" / "index.csv", keep_default_na=False)
     assert set(index["bits"]) == {16}
@@ -124,8 +138,8 @@ def test_what_was_fetched_is_told_and_verified(project: Path) -> None:
     options = ("--preset", CONFIG_FILE)
     told = run(project, "ddnet", "data", "status", *options, "--sources", "sources.yaml")
     assert re.search(r"dpdd: +14 of 14 files", told) and "to be fetched" not in told
-    assert told.count("licence:") == 3
-    assert run(project, "ddnet", "data", "verify", *options).count("verified") == 3
+    assert told.count("licence:") == 4
+    assert run(project, "ddnet", "data", "verify", *options).count("verified") == 4
     assert "non-commercial" in (project / "data" / "weights" / "monodepth2" / "LICENCE.txt").read_text()
 
     picture = next((project / "data" / "dpdd" / "test_c" / "source").iterdir())
@@ -166,13 +180,14 @@ def test_pairs_of_ones_own(project: Path) -> None:
         write_png(project / "mine" / "target" / f"walk {number}.png", target)
     settings = miniature_settings() | {"preset": "own", "data": {"kind": "folder", "path": "mine", "name": "walks"}}
     settings["depth"] |= {"source": "constant"}  # type: ignore[operator]
+    settings["systems"] |= {"dmenet": {"weights": "none"}}  # type: ignore[operator]
     (project / "own.yaml").write_text(yaml.safe_dump(settings))
     jobs = planned(project, "own.yaml")
     assert not any(rule == "fetch_item" or subject == "table1" for rule, subject in jobs)
     target = "results/tables/own/table2.md"
     snakemake(project, target, "--cores", "8", "--configfile", "own.yaml")
     text = (project / target).read_text()
-    assert "walks" in text and "another dataset" in text
+    assert "walks" in text and "another dataset" in text and "gives it no weights" in text
     index = pd.read_csv(project / "data" / "own" / "index.csv", keep_default_na=False)
     assert set(index["height"]) == {64, 80, 96} and set(index["bits"]) == {8, 16}
     assert json.loads((project / "results/runs/own/ddnet_1b-seed0/evaluation.json").read_text())["metrics"].keys() == {
