@@ -154,8 +154,9 @@ class Plan:
         return self.study_variants(study)
 
     def table_baselines(self, table: str) -> list[str]:
-        """Compared systems that a table measures: all in Table 2, the blurred input in every table."""
-        return self.measured_baselines if table == "table2" else ["blurred"]
+        """Compared systems that a table measures: all in Table 2, DefocusGAN in Table 1, the blurred input in all."""
+        shown = {"table1": ("blurred", "defocusgan"), "table2": tuple(self.baselines)}.get(table, ("blurred",))
+        return [name for name in self.measured_baselines if name in shown]
 
     @property
     def measured_baselines(self) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ddnet.config import DpddData, FolderData
@@ -24,7 +24,17 @@ WEIGHTS: dict[str, Callable[[], Wanted]] = {
     "monodepth2": wanted_monodepth2,
     "depth_anything": wanted_depth_anything,
     "dmenet": lambda: by_name("DMENet_BDCS.npz"),
+    "ifan": lambda: by_name("IFAN.pytorch"),
+    "kpac": lambda: by_name("single_3level.npz"),
+    "defocusgan": lambda: by_name("90_models.pth"),
+    "dpdnet": lambda: _any_hdf5("dpdnet_single.hdf5"),
+    "mdpnet": lambda: _any_hdf5("mdp_phase_2_wacv.hdf5"),
 }
+
+
+def _any_hdf5(name: str) -> Wanted:
+    """The one HDF5 file of an item, whatever it was called where it came from."""
+    return Wanted(lambda path: name if PurePosixPath(path).suffix.lower() in (".hdf5", ".h5") else None, (name,))
 
 
 def folder_of(item: str) -> Path:

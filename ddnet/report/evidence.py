@@ -34,7 +34,6 @@ class Evidence:
         paper: folder that holds the printed tables, `table1.csv` to `table4.csv`.
         dataset: the main test set (Tables 2 to 4 and S1).
         ood_dataset: the second one, of Table 1; None where there is none.
-        left_out: lines of the baselines file that are not measured, because the preset gives them no weights.
         systems: compared system -> the preset's `systems` entry, for those that need weights.
         trial: whether only a few scenes were used, so that the numbers mean nothing.
         width: base width that was trained; sizes are always those of the paper's 64.
@@ -51,7 +50,6 @@ class Evidence:
     complexity: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     variants: Sequence[VariantInfo] = ()
     baselines: Sequence[Baseline] = ()
-    left_out: Sequence[str] = ()
     systems: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     width: int = 64
     depth_source: str = ""
@@ -121,7 +119,6 @@ def gather(
     complexity: Sequence[Path] = (),
     variants: Sequence[VariantInfo] = (),
     baselines: Sequence[Baseline] = (),
-    left_out: Sequence[str] = (),
     systems: Mapping[str, Mapping[str, Any]] | None = None,
     width: int = 64,
     depth_source: str = "",
@@ -156,7 +153,6 @@ def gather(
         complexity=sizes,
         variants=tuple(variants),
         baselines=tuple(baselines),
-        left_out=tuple(left_out),
         systems=systems or {},
         width=width,
         depth_source=depth_source,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ddnet.config import Baseline
 from ddnet.report.collect import VariantInfo
@@ -22,7 +22,7 @@ class RowSpec:
         variant, baseline: whose runs are measured here; at most one of the two.
         paper_key: the row of the printed table, None where the paper has no such row.
         marks: extra identity columns, such as the ticks of Table 3.
-        reason: why there is no measurement, for a row whose system does not exist here.
+        reason: why there is no measurement, for a row that a preset may leave out.
     """
 
     key: str
@@ -40,7 +40,7 @@ class RowSpec:
 
 
 def _compared(name: str, label: str, paper_key: str) -> RowSpec:
-    reason = f"not measured: {label} is not built yet"
+    reason = "not measured: this preset gives it no weights; choose some under `systems`"
     return RowSpec(name, label, baseline=name, paper_key=paper_key, reason=reason)
 
 
@@ -68,13 +68,9 @@ TABLE2 = (
 )
 
 
-def comparison_rows(baselines: Iterable[Baseline], left_out: Iterable[str] = ()) -> list[RowSpec]:
-    """Rows of Table 2: the paper's, and after a system's own row the other lines of the baselines file that use it.
-
-    A row of the paper that is `left_out` says that this preset gives its system no weights.
-    """
-    why = "not measured: this preset gives it no weights; choose some under `systems`"
-    rows = [replace(row, reason=why) if row.key in {*left_out} else row for row in TABLE2]
+def comparison_rows(baselines: Iterable[Baseline]) -> list[RowSpec]:
+    """Rows of Table 2: the paper's, and after a system's own row the other lines of the baselines file that use it."""
+    rows = list(TABLE2)
     standard = {row.key for row in rows}
     for baseline in baselines:
         if baseline.name in standard:

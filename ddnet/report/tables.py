@@ -255,7 +255,7 @@ def table1(evidence: Evidence, rows: Sequence[RowSpec] | None = None) -> Table:
 
 def table2(evidence: Evidence, rows: Sequence[RowSpec] | None = None) -> Table:
     """Table 2: comparison with other single-image methods, indoor, outdoor and all; other baselines are inserted."""
-    rows = standard.comparison_rows(evidence.baselines, evidence.left_out) if rows is None else rows
+    rows = standard.comparison_rows(evidence.baselines) if rows is None else rows
     metrics = ("psnr", "ssim", "lpips_alex", "lpips_squeeze", "mae")
     strata, printed = metrics[:4], ("psnr", "ssim", "lpips_squeeze")
     sections = (

@@ -193,6 +193,7 @@ def test_a_system_without_weights_is_left_out_and_the_others_are_measured() -> N
 
 
 def test_official_weights_are_fetched() -> None:
+    assert with_systems(defocusgan={"weights": "official"}).table_baselines("table1") == ["blurred", "defocusgan"]
     plan = with_systems(dmenet={"weights": "official"})
     assert plan.systems_with("official") == ["dmenet"] and "dmenet" in plan.items
     assert "dmenet" not in with_systems(dmenet={"weights": "train"}).items
@@ -207,6 +208,8 @@ def test_weights_that_cannot_be_had_are_refused() -> None:
         with_systems(dmenet={"weights": "train", "training": {"stepz": 3}})
     with pytest.raises(DDNetError, match=r"systems\.jnb\.weights: its authors' file is not public"):
         with_systems(jnb={"weights": "official"})
+    with pytest.raises(DDNetError, match=r"systems\.kpac\.weights: it cannot be trained here yet; write official"):
+        with_systems(kpac={"weights": "train"})
     baselines = load_baselines(CONFIG / "baselines.yaml")
     photographs = load_settings(CONFIG / "folder.yaml", {"systems": {"dmenet": {"weights": "train"}}})
     with pytest.raises(DDNetError, match=r"systems\.dmenet\.weights: it learns from the true blur"):

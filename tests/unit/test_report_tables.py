@@ -66,7 +66,10 @@ def test_a_system_that_is_not_built_keeps_its_printed_numbers_only(evidence: Evi
     other = rows(table1(evidence)).loc["defocusgan"]
     assert np.isnan(other["psnr"]) and np.isnan(other["diff_psnr"])
     assert other["paper_psnr"] == 24.08
-    assert (other["source"], other["note"]) == ("paper", "not measured: DefocusGAN is not built yet")
+    assert (other["source"], other["note"]) == (
+        "paper",
+        "not measured: this preset gives it no weights; choose some under `systems`",
+    )
 
 
 def test_table2_strata_and_the_papers_lpips(evidence: Evidence) -> None:

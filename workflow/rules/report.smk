@@ -23,9 +23,6 @@ REPORT_SETTINGS = {
     "depth_source": PLAN.settings.depth.source,
     "depth_note": depth_note(),
     "trial": PLAN.trial,
-    "left_out": [
-        name for name in PLAN.baselines if name not in PLAN.measured_baselines
-    ],
     "systems": {
         name: system.model_dump(mode="json")
         for name, system in PLAN.settings.systems.items()

@@ -23,7 +23,6 @@ with job_log(str(job.log)):
         complexity=[Path(path) for path in job.input.complexity],
         variants=infos,
         baselines=systems,
-        left_out=settings["left_out"],
         systems=settings["systems"],
         width=settings["width"],
         depth_source=settings["depth_note"],

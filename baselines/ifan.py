@@ -1,0 +1,73 @@
+"""IFAN: filters predicted for every pixel, applied to its features one after the other.
+
+Lee et al., CVPR 2021; see `ifan_network`. It learnt from 8-bit pictures, and takes and gives RGB in [0, 1]. Its authors
+cut pictures to multiples of 8; here they are padded by reflection, so that nothing is lost.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from baselines.ifan_network import FILTER_COUNTS, TAPS, WIDTH, WIDTHS, Network
+from baselines.network_system import NetworkSystem, fitted, read_torch, save_weights, shapes_of
+from ddnet.errors import DDNetError
+
+# The published files, in the order to look for them; the tables' row is of the first, which has 17 filters.
+PUBLISHED = ("IFAN.pytorch", "IFAN_8.pytorch", "IFAN_26.pytorch", "IFAN_35.pytorch", "IFAN_44.pytorch")
+NETWORK, TRAINING_ONLY = "module.Network.", "module.reblurNet."
+
+
+class Ifan(NetworkSystem):
+    """IFAN with as many filters as its weights have."""
+
+    needs = frozenset({"weights", "official"})
+    title = "IFAN"
+    multiple = 8
+    width, widths = WIDTH, WIDTHS
+    sizes = {"filters": FILTER_COUNTS, "both_kernels": (0, 1)}
+    bits = 8
+
+    @classmethod
+    def network(cls, width: int, **sizes: int) -> nn.Module:
+        """The network; by default 17 filters, each of whose first kernel is used twice."""
+        return Network(width, **sizes)
+
+    @staticmethod
+    def convert(folder: Path, out: Path) -> None:
+        """Make our file of `IFAN.pytorch` in `folder`, or else of another number of filters.
+
+        What the file has besides the network, the reblurring that only training uses, is not read.
+
+        Raises:
+            DDNetError: no such file, or an entry that is unknown, missing or of another shape.
+        """
+        path = next((folder / name for name in PUBLISHED if (folder / name).is_file()), folder / PUBLISHED[0])
+        entries = _network_entries(path)
+        filters = _filters(entries, path)
+        with torch.device("meta"):
+            expected = shapes_of(Network(WIDTH, filters))
+        state = fitted(entries, {NETWORK + name: shape for name, shape in expected.items()}, path, "IFAN")
+        plain = {name.removeprefix(NETWORK): array for name, array in state.items()}
+        save_weights(out, plain, WIDTH, filters=filters, both_kernels=0)
+
+
+def _network_entries(path: Path) -> dict[str, Any]:
+    content = read_torch(path, "IFAN")
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise DDNetError(f"{path}: {type(content).__name__}, not a dictionary of tensors; not weights of IFAN")
+    return {name: value for name, value in content.items() if not name.startswith(TRAINING_ONLY)}
+
+
+def _filters(entries: dict[str, Any], path: Path) -> int:
+    """How many filters the last layer predicts: of 4 width channels, each two kernels and what is added."""
+    name, each = f"{NETWORK}F.3.bias", 4 * WIDTH * (2 * TAPS + 1)
+    if name not in entries:
+        raise DDNetError(f"{path}: lacks '{name}'; not weights of IFAN")
+    shape = tuple(getattr(entries[name], "shape", ()))
+    if len(shape) != 1 or shape[0] % each or shape[0] // each not in FILTER_COUNTS:
+        raise DDNetError(f"{path}: '{name}' is {shape}; expected {each} values for each filter, such as ({17 * each},)")
+    return shape[0] // each

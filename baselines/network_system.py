@@ -1,0 +1,253 @@
+"""What the compared networks share: a picture's way through them, and their weights on disk.
+
+Our file is an .npz of plain arrays: the network's under their PyTorch names, `width`, and what else gives its shape.
+"""
+
+from __future__ import annotations
+
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ddnet.errors import DDNetError
+from ddnet.files import atomic_path
+from ddnet.models import count_parameters
+from ddnet.tensors import channels_last, pad_to_multiple, to_array, to_tensor
+
+FloatArray = NDArray[np.float32]
+Shapes = dict[str, tuple[int, ...]]
+
+
+class NetworkSystem(ABC):
+    """A network that turns a blurred picture into a sharp one by itself. A system says in its class:
+
+    Attributes:
+        title: what messages call it.
+        multiple: the sides of the network's input are multiples of it.
+        pad: which sides are padded to that, `end` for the bottom and the right, `start` for the top and the left.
+        padding: by what: `reflect` (the border's repetition in tiny pictures) or `zeros`.
+        width: the published base width.
+        widths: the widths that there can be.
+        sizes: further whole numbers that give the network's shape, and the values of each.
+        bgr: whether the network takes and gives blue, green, red.
+        signed: whether it takes and gives [-1, 1] instead of [0, 1].
+        bits: of the pixels that it takes: 8 cuts them to the 256 levels that it learnt from.
+    """
+
+    title: ClassVar[str]
+    multiple: int
+    pad: ClassVar[Literal["end", "start"]] = "end"
+    padding: ClassVar[Literal["reflect", "zeros"]] = "reflect"
+    width: ClassVar[int]
+    widths: ClassVar[range]
+    sizes: ClassVar[Mapping[str, Collection[int]]] = {}
+    bgr: ClassVar[bool] = False
+    signed: ClassVar[bool] = False
+    bits: ClassVar[Literal[8, 16]] = 16
+
+    def __init__(self, weights: Path) -> None:
+        """Read our file; the network runs on the GPU where there is one.
+
+        Raises:
+            DDNetError: no such file, or one that does not hold just this network's arrays.
+        """
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = channels_last(load_weights(Path(weights), type(self)).to(self.device))
+
+    @classmethod
+    @abstractmethod
+    def network(cls, width: int, **sizes: int) -> nn.Module:
+        """The network: (B, 3, H, W) in its own convention to the same shape; `sizes` are some of the class's."""
+
+    @staticmethod
+    @abstractmethod
+    def convert(folder: Path, out: Path) -> None:
+        """Make our file of the authors' one in `folder`.
+
+        Raises:
+            DDNetError: no such file, or one that does not fit.
+        """
+
+    @classmethod
+    def parameters(cls) -> int:
+        """Parameters of the published network, as its authors count them."""
+        with torch.device("meta"):
+            return count_parameters(cls.network(cls.width))
+
+    def to_input(self, image: FloatArray) -> Tensor:
+        """(H, W, 3) RGB in [0, 1] to (1, 3, H, W) as the network takes it, not yet padded."""
+        pixels = to_tensor(eight_bits(image) if self.bits == 8 else image)
+        pixels = pixels.flip(1) if self.bgr else pixels
+        return 2.0 * pixels - 1.0 if self.signed else pixels
+
+    def from_output(self, output: Tensor) -> FloatArray:
+        """(1, 3, H, W) as the network gives it to (H, W, 3) RGB, clipped to [0, 1]."""
+        pixels = (output + 1.0) / 2.0 if self.signed else output
+        return to_array((pixels.flip(1) if self.bgr else pixels).clamp(0.0, 1.0))
+
+    def restore(self, image: FloatArray, depth: FloatArray | None = None) -> FloatArray:
+        """(H, W, 3) RGB in [0, 1], of any size, to the restored image of the same shape; `depth` is not used."""
+        height, width = image.shape[:2]
+        cudnn: Any = torch.backends.cudnn
+        with torch.inference_mode(), cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            padded = self._padded(self.to_input(image)).to(self.device)
+            output = self.model(padded.contiguous(memory_format=torch.channels_last))
+            top, left = (output.shape[2] - height, output.shape[3] - width) if self.pad == "start" else (0, 0)
+            return self.from_output(output[:, :, top : top + height, left : left + width])
+
+    def _padded(self, pixels: Tensor) -> Tensor:
+        turned = (2, 3) if self.pad == "start" else ()
+        pixels = pixels.flip(turned)
+        if self.padding == "zeros":
+            height, width = pixels.shape[2:]
+            pixels = torch.nn.functional.pad(pixels, (0, -width % self.multiple, 0, -height % self.multiple))
+        return pad_to_multiple(pixels, self.multiple)[0].flip(turned)
+
+
+def eight_bits(image: FloatArray) -> FloatArray:
+    """Pixels in [0, 1] as a reader gives them that keeps the upper 8 of 16 bits, again in [0, 1].
+
+    What has been of 8 bits stays as it is. OpenCV and Pillow read 16-bit PNG so where 8 bits are asked for.
+    """
+    return (np.floor(np.rint(np.clip(image, 0.0, 1.0) * np.float64(65535.0)) / 256.0) / 255.0).astype(np.float32)
+
+
+def shapes_of(module: nn.Module) -> Shapes:
+    """Names and shapes of a module's arrays."""
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+def save_weights(out: Path, state: Mapping[str, Any], width: int, **sizes: int) -> None:
+    """Write our file.
+
+    Args:
+        state: arrays or tensors by the names of the network's state_dict.
+        sizes: the system's `sizes`.
+    """
+    content = {name: np.ascontiguousarray(_array(value), np.float32) for name, value in state.items()}
+    numbers = {name: np.int64(value) for name, value in {"width": width, **sizes}.items()}
+    with atomic_path(out) as temporary:
+        np.savez(temporary, **numbers, **content)  # type: ignore[arg-type]
+
+
+def load_weights(path: Path, system: type[NetworkSystem]) -> nn.Module:
+    """The network of our file, in evaluation mode.
+
+    Raises:
+        DDNetError: no such file, or one that does not hold just these arrays, of these shapes, all finite.
+    """
+    allowed = {"width": system.widths, **system.sizes}
+    with opened(path, system.title) as arrays:
+        sizes = {name: _whole_number(arrays, name, values, path, system.title) for name, values in allowed.items()}
+        with torch.device("meta"):
+            network = system.network(**sizes)
+        entries = {name: arrays[name] for name in arrays if name not in sizes}
+    state = fitted(entries, shapes_of(network), path, system.title)
+    network.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()}, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def fitted(entries: Mapping[str, Any], expected: Shapes, path: Path, title: str) -> dict[str, FloatArray]:
+    """All entries as float32 arrays: just those expected, of their shapes, finite.
+
+    Args:
+        entries: arrays or tensors by name.
+        path, title: the file and the system, for messages.
+
+    Raises:
+        DDNetError: names the first entry that is unknown, missing or does not fit.
+    """
+    for name in entries:
+        if name not in expected:
+            raise DDNetError(f"{path}: unknown entry '{name}' {_brief(entries[name])}; not weights of {title}")
+    for name, shape in expected.items():
+        if name not in entries:
+            raise DDNetError(f"{path}: lacks '{name}', which must be {shape}; not weights of {title}")
+    return {name: checked(entries[name], name, shape, path) for name, shape in expected.items()}
+
+
+def checked(value: Any, name: str, shape: tuple[int, ...], path: Path) -> FloatArray:
+    """An array or a tensor as a float32 array of its own, if it is of this shape, floating point and finite.
+
+    Raises:
+        DDNetError: it is not.
+    """
+    array = _array(value)
+    if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype.kind != "f":
+        raise DDNetError(f"{path}: '{name}' is {_brief(value)}; expected floating point {shape}")
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise DDNetError(f"{path}: '{name}' has values that are not finite; the file is damaged")
+    return array
+
+
+@contextmanager
+def opened(path: Path, title: str) -> Iterator[Any]:
+    """The arrays of an .npz, by name, read one by one and never unpickled.
+
+    Raises:
+        DDNetError: no such file, or it or one of its entries cannot be read.
+    """
+    if not path.is_file():
+        raise DDNetError(f"{path}: no such weights of {title}; train them or fetch the published file")
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise ValueError("a single array")
+        with loaded:
+            yield loaded
+    except DDNetError:
+        raise
+    except (ValueError, OSError, EOFError, KeyError, MemoryError, NotImplementedError, BadZipFile, zlib.error) as e:
+        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
+        raise DDNetError(f"{path}: not a readable .npz of plain arrays ({reason}); fetch or train it again") from None
+
+
+def read_torch(path: Path, title: str) -> Any:
+    """What a file of torch.save holds, if it is tensors and plain containers only; nothing in it is executed.
+
+    Raises:
+        DDNetError: no such file, not such a file, or there are other things in it.
+    """
+    if not path.is_file():
+        raise DDNetError(f"{path}: no such file; fetch the published weights of {title}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many types for damaged files
+        raise DDNetError(
+            f"{path}: not a readable PyTorch file of tensors ({type(error).__name__}); "
+            f"fetch the published weights of {title} again"
+        ) from None
+
+
+def _whole_number(arrays: Any, name: str, values: Collection[int], path: Path, title: str) -> int:
+    said = f"{values[0]} to {values[-1]}" if isinstance(values, range) else ", ".join(map(str, values))
+    said += f" in steps of {values.step}" if isinstance(values, range) and values.step != 1 else ""
+    if name not in arrays:
+        raise DDNetError(f"{path}: lacks '{name}'; not weights of {title} as this suite writes them")
+    number = arrays[name]
+    if number.shape != () or number.dtype.kind not in "iu" or int(number) not in values:
+        raise DDNetError(f"{path}: '{name}' is {_brief(number)}; expected one of {said}")
+    return int(number)
+
+
+def _array(value: Any) -> Any:
+    """A tensor as an array; anything else as it is."""
+    return value.detach().cpu().float().numpy() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def _brief(value: Any) -> str:
+    if not isinstance(value, np.ndarray | Tensor):
+        return type(value).__name__
+    shape = tuple(value.shape)
+    return repr(value.item())[:40] if shape == () else f"{str(value.dtype).removeprefix('torch.')} {shape}"
