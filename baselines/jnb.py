@@ -10,7 +10,8 @@ was compared before, sigma was 4 times the map scaled to [0, 1]; here it is what
 
 Ours are further: the number of atoms is what is spread, and the curve is applied last, to what it was fitted on; the
 bilateral filter's range of 0.1 counts in units of the 64 atoms that there can be, its spatial Gaussian reaches 1.5
-sigma; an image without any textured place is taken for sharp, and so is a place that nothing is spread to.
+sigma; where no place has enough atoms, as in an image that is blurred all over, all that have any are spread; an image
+without atoms is taken for sharp, and so is a place that nothing is spread to.
 """
 
 from __future__ import annotations
@@ -55,8 +56,14 @@ PATCHES, PHOTOGRAPHS = 10_000, 128  # for the dictionary: patches in all, photog
 SLIGHT_BLUR = 2.0  # pixels
 SIGMAS = (0.0, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0)  # pixels of the curve's synthetic blur; beyond, nothing changes
 CROPS, CROP, MARGIN = 24, 64, 12  # for the curve: crops, their side, and what surrounds them when they are blurred
+LEVELS = 3  # of SIGMAS at least that leave texture to fit the curve to
 SAMPLES = 4000  # pixels per sigma that the curve is fitted to
 TEXTURED, WINDOW = 0.02 * 255, 7  # standard deviation of the sharp grey values, and the window's side
+
+UNREADABLE = (  # what a damaged file raises, wherever the damage is
+    OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, TypeError, zipfile.BadZipFile,
+    zlib.error,
+)  # fmt: skip
 
 
 def grey_levels(image: FloatArray) -> DoubleArray:
@@ -78,6 +85,8 @@ def propagate(counts: NDArray[np.integer], grey: DoubleArray) -> tuple[DoubleArr
         return recursive_filter(counts.astype(np.float64), 10.0, 0.2, 3, guide), known
     y, x = np.ogrid[-2:3, -2:3]
     known = ndimage.binary_erosion(known, x**2 + y**2 <= 4, border_value=1)
+    if not known.any():
+        known = counts > 0
     spread = recursive_filter(np.stack([counts * known, known], axis=2), 15.0, 0.15, 3, guide)
     weighted, weight = np.moveaxis(spread, 2, 0)
     reached = weight >= np.finfo(np.float64).tiny  # far from all texture the weight underflows
@@ -132,11 +141,25 @@ class Jnb(MapBased):
 
     @staticmethod
     def train(
-        scenes_train: Sequence[Scene], scenes_val: Sequence[Scene], out: Path, *, seed: int = 0
+        scenes_train: Sequence[Scene],
+        scenes_val: Sequence[Scene],
+        out: Path,
+        *,
+        seed: int = 0,
+        patches: int = PATCHES,
+        crops: int = CROPS,
     ) -> dict[str, Any]:
         """Learn the dictionary from all-in-focus targets, slightly blurred, fit the curve to known blur; write `out`.
 
         Targets are read one at a time, 128 at most, and blurred in grey values of 8 bits.
+
+        Args:
+            scenes_train: whose targets dictionary and curve come from.
+            scenes_val: whose targets the curve is only tried on; may be empty.
+            out: the weights file, `dictionary` (128, 64) float32 and `curve` (4,) float64.
+            seed: of every draw; the same scenes and seed give the same file.
+            patches: that the dictionary is learned from.
+            crops: of as many targets at most that the curve is fitted to.
 
         Returns:
             `patches`, `curve`, `sigmas` and the median number of `atoms` at each; `spearman` of (minus) atoms and
@@ -150,25 +173,31 @@ class Jnb(MapBased):
         if not scenes_train:
             raise DDNetError("jnb: no training scenes; its dictionary is learned from their targets")
         rng = np.random.default_rng(seed)
-        patches = _sample_patches(scenes_train, rng)
-        dictionary = learn_dictionary(patches, ATOMS, seed)
-        atoms, sigma = _known_blur(scenes_train, dictionary, rng)
+        drawn = _sample_patches(scenes_train, patches, rng)
+        dictionary = learn_dictionary(drawn, ATOMS, seed)
+        atoms, sigma = _known_blur(scenes_train, crops, dictionary, rng)
+        levels = np.unique(sigma)
+        if len(levels) < LEVELS:
+            raise DDNetError(
+                f"jnb: {len(levels)} of {len(SIGMAS)} blurs leave the {len(scenes_train)} training targets any "
+                f"texture; the curve needs {LEVELS}"
+            )
         curve = fit_curve(atoms, sigma)
-        with atomic_path(out) as temporary:
-            np.savez(temporary, dictionary=dictionary, curve=curve)
         scores: dict[str, Any] = {
-            "patches": len(patches),
+            "patches": len(drawn),
             "curve": curve.tolist(),
-            "sigmas": list(SIGMAS),
-            "atoms": [float(np.median(atoms[sigma == value])) for value in SIGMAS],
+            "sigmas": levels.tolist(),
+            "atoms": [float(np.median(atoms[sigma == value])) for value in levels],
             **_score(curve, atoms, sigma),
         }
-        if scenes_val:
-            held_out = _score(curve, *_known_blur(scenes_val, dictionary, rng))
-            scores |= {f"val_{name}": value for name, value in held_out.items()}
+        atoms, sigma = _known_blur(scenes_val, crops, dictionary, rng)
+        if len(np.unique(sigma)) > 1:
+            scores |= {f"val_{name}": value for name, value in _score(curve, atoms, sigma).items()}
+        with atomic_path(out) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, dictionary=dictionary, curve=curve)
         scores["seconds"] = time.monotonic() - start
         log.info(
-            "jnb: %d patches, spearman %.3f, abs error %.3f px", len(patches), scores["spearman"], scores["abs_error"]
+            "jnb: %d patches, spearman %.3f, abs error %.3f px", len(drawn), scores["spearman"], scores["abs_error"]
         )
         return scores
 
@@ -189,9 +218,9 @@ def _some(scenes: Sequence[Scene], count: int, rng: np.random.Generator) -> Iter
         yield grey_levels(read_image(scenes[place].target))
 
 
-def _sample_patches(scenes: Sequence[Scene], rng: np.random.Generator) -> DoubleArray:
+def _sample_patches(scenes: Sequence[Scene], count: int, rng: np.random.Generator) -> DoubleArray:
     """(N, 64) patches without their means of slightly blurred targets, all of which take at least one atom."""
-    share = -(-PATCHES // min(len(scenes), PHOTOGRAPHS))
+    share = -(-count // min(len(scenes), PHOTOGRAPHS))
     found = [np.empty((0, SIDE**2))]
     for grey in _some(scenes, PHOTOGRAPHS, rng):
         if min(grey.shape) < SIDE:
@@ -204,11 +233,14 @@ def _sample_patches(scenes: Sequence[Scene], rng: np.random.Generator) -> Double
 
 
 def _known_blur(
-    scenes: Sequence[Scene], dictionary: FloatArray, rng: np.random.Generator
+    scenes: Sequence[Scene], crops: int, dictionary: FloatArray, rng: np.random.Generator
 ) -> tuple[DoubleArray, DoubleArray]:
-    """Atoms as the curve sees them, and the true sigma, (N,) each: textured pixels of crops blurred by all SIGMAS."""
+    """Atoms as the curve sees them, and the true sigma, (N,) each: textured pixels of crops blurred by all SIGMAS.
+
+    A sigma that leaves no texture anywhere, as in small soft pictures, is not among them.
+    """
     atoms: dict[float, list[DoubleArray]] = {sigma: [] for sigma in SIGMAS}
-    for grey in _some(scenes, CROPS, rng):
+    for grey in _some(scenes, crops, rng):
         around = CROP + 2 * MARGIN
         top, left = (int(rng.integers(0, max(1, side - around + 1))) for side in grey.shape)
         sharp = grey[top : top + around, left : left + around]
@@ -220,12 +252,10 @@ def _known_blur(
             atoms[sigma].append(spread[textured & reached])
     pairs = []
     for sigma, parts in atoms.items():
-        there = np.concatenate(parts)
+        there = np.concatenate([np.empty(0), *parts])
         chosen = there[rng.integers(0, len(there), SAMPLES)] if len(there) else there
         pairs.append(np.stack([chosen, np.full(len(chosen), sigma)]))
     found = np.concatenate(pairs, axis=1)
-    if len(np.unique(found[1])) < len(SIGMAS):
-        raise DDNetError(f"jnb: no textured place in the targets of {len(scenes)} scenes; the curve cannot be fitted")
     return found[0], found[1]
 
 
@@ -243,10 +273,9 @@ def _load(path: Path) -> tuple[FloatArray, DoubleArray]:
     if not path.is_file():
         raise DDNetError(f"{path}: no such weights; {again}")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             found = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, AttributeError, TypeError,
-            zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+    except UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DDNetError(f"{path}: not a readable weights file ({reason}); {again}") from None
     for name, shape in shapes.items():
@@ -260,9 +289,10 @@ def _load(path: Path) -> tuple[FloatArray, DoubleArray]:
             raise DDNetError(f"{path}: '{name}' has values that are not finite; {again}")
     if unknown := sorted(found.keys() - shapes.keys()):
         raise DDNetError(f"{path}: unknown '{unknown[0]}'; not the weights of jnb; {again}")
-    dictionary, curve = found["dictionary"].astype(np.float32), found["curve"].astype(np.float64)
-    if np.abs(np.linalg.norm(dictionary, axis=1) - 1.0).max() > 1e-3 or np.abs(dictionary.mean(axis=1)).max() > 1e-3:
+    dictionary, curve = found["dictionary"], found["curve"].astype(np.float64)
+    off_norm, off_mean = np.linalg.norm(dictionary.clip(-2.0, 2.0), axis=1) - 1.0, dictionary.mean(axis=1)
+    if max(np.abs(off_norm).max(), np.abs(off_mean).max()) > 1e-3:
         raise DDNetError(f"{path}: 'dictionary' has atoms whose norm is not 1 or whose mean is not 0; {again}")
-    if not (curve[0] > 0 and curve[1] > 0 and curve[3] >= 0):
+    if not (curve[:2].min() > 0 and curve[3] >= 0 and np.abs(curve).max() < 1e3):
         raise DDNetError(f"{path}: 'curve' is no falling logistic of positive sigma; {again}")
-    return dictionary, curve
+    return dictionary.astype(np.float32), curve

@@ -26,7 +26,7 @@ CountArray = NDArray[np.uint8]
 
 CHUNK = 1024  # patches worked on at once by one thread: fewer, and the interpreter would be what takes the time
 DEPENDENT = 1e-12  # squared norm of what an atom adds to those taken: below, single precision cannot tell it from 0
-DENSE = 0.75  # finished patches are dropped once fewer than this share of a chunk is left
+DENSE = 0.85  # finished patches are dropped once fewer than this share of a chunk is left
 ALPHA, BATCH = 0.15, 256  # of the dictionary's learning; patches have a mean norm of 1 there
 
 
@@ -49,7 +49,7 @@ def count_atoms(
     Returns:
         (H, W), 0 where the patch itself is no larger than `goal`.
     """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     side = math.isqrt(dictionary.shape[1])
     before = (side - 1) // 2
@@ -66,7 +66,8 @@ def count_atoms(
 
     def work(start: int) -> None:
         if not hasattr(own, "basis"):
-            own.basis = np.empty((most, CHUNK, side**2), np.float32)
+            # One patch more than there is: a patch's vectors lie a power of 2 apart otherwise, and evict each other.
+            own.basis = np.empty((most, CHUNK + 1, side**2), np.float32)
         chosen = order[start : start + CHUNK]
         residual = patches[np.divmod(chosen, grey.shape[1])].reshape(-1, side**2)
         residual -= residual.mean(axis=1, keepdims=True)
