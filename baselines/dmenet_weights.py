@@ -6,10 +6,6 @@ Our file is an .npz of plain arrays: those of the network without its auxiliary 
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from baselines.dmenet_network import WIDTH, WIDTHS, Network
+from baselines.npz_weights import brief, checked, opened
 from ddnet.errors import DDNetError
 from ddnet.files import atomic_path
 
@@ -28,17 +25,7 @@ PUBLISHED_FILE = "DMENet_BDCS.npz"
 # with sigma = (circle - 1)/2.
 MAPS = {"published": (7.5, -0.5), "trained": (7.0, 0.0)}
 LEAVES = {"weight": "kernel"}  # others are called the same in TensorFlow
-UNREADABLE = (
-    ValueError,
-    OSError,
-    EOFError,
-    KeyError,
-    RuntimeError,
-    OverflowError,
-    MemoryError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+TITLE = "DMENet"
 NOT_THE_NETWORK = {"binary_net", "discriminator"}  # what only the published training uses
 
 
@@ -67,18 +54,18 @@ def load_weights(path: Path) -> tuple[Network, str]:
     Raises:
         DDNetError: no such file, or one that does not hold just these arrays, of these shapes, all finite.
     """
-    with _opened(path) as arrays:
+    with opened(path, TITLE) as arrays:
         width, meaning = (_scalar(arrays, name, path) for name in ("width", "map"))
         if width.dtype.kind not in "iu" or int(width) not in WIDTHS:
-            raise DDNetError(f"{path}: 'width' is {_brief(width)}; expected an even number from 2 to {WIDTHS[-1]}")
+            raise DDNetError(f"{path}: 'width' is {brief(width)}; expected an even number from 2 to {WIDTHS[-1]}")
         if str(meaning) not in MAPS:
-            raise DDNetError(f"{path}: 'map' is {_brief(meaning)}; expected one of {', '.join(MAPS)}")
+            raise DDNetError(f"{path}: 'map' is {brief(meaning)}; expected one of {', '.join(MAPS)}")
         expected = _skeleton(int(width))
         for name in sorted(set(arrays.files) - expected.keys() - {"width", "map"}):
             raise DDNetError(f"{path}: unknown entry '{name}'; not weights of DMENet at width {width}")
         for name in sorted(expected.keys() - set(arrays.files)):
             raise DDNetError(f"{path}: lacks '{name}' {expected[name]}; not weights of DMENet at width {width}")
-        state = {name: torch.from_numpy(_checked(arrays, name, shape, path)) for name, shape in expected.items()}
+        state = {name: torch.from_numpy(_array(arrays, name, shape, path)) for name, shape in expected.items()}
     with torch.device("meta"):
         network = Network(int(width), auxiliary=False)
     network.load_state_dict(state, assign=True)
@@ -100,7 +87,7 @@ def convert_published(folder: Path, out: Path) -> None:
     path = folder / PUBLISHED_FILE
     state: dict[str, NDArray[np.float32]] = {}
     scales: dict[str, NDArray[np.float32]] = {}
-    with _opened(path) as arrays:
+    with opened(path, TITLE) as arrays:
         entries = [(tuple(name.removesuffix(":0").split("/")), name) for name in arrays.files]
         entries = [(parts, name) for parts, name in entries if not NOT_THE_NETWORK & set(parts)]
         for ours, shape in _skeleton(WIDTH).items():
@@ -111,10 +98,10 @@ def convert_published(folder: Path, out: Path) -> None:
                     f"{path}: no entry's name ends in '{'/'.join(wanted)}', which must be {_turned(shape)}; "
                     "not the published weights of DMENet"
                 )
-            array = _checked(arrays, name, _turned(shape), path)
+            array = _array(arrays, name, _turned(shape), path)
             state[ours] = array.transpose(3, 2, 0, 1) if len(shape) == 4 else array
             if wanted[-1] == "beta" and (gamma := _find(entries, (*wanted[:-1], "gamma"), path)):
-                scales[ours] = _checked(arrays, gamma, shape, path)
+                scales[ours] = _array(arrays, gamma, shape, path)
     for beta, scale in scales.items():
         convolution = beta.replace(".b", ".c", 1).removesuffix(".beta")
         state[f"{convolution}.weight"] = state[f"{convolution}.weight"] * scale[:, None, None, None]
@@ -142,48 +129,18 @@ def _find(entries: list[tuple[tuple[str, ...], str]], wanted: tuple[str, ...], p
     return found[0] if found else None
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The arrays of an .npz, read one by one and never unpickled; an unreadable file or entry is one line."""
-    if not path.is_file():
-        raise DDNetError(f"{path}: no such weights of DMENet; train them or fetch the published file")
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise ValueError("a single array")
-        with loaded:
-            yield loaded
-    except DDNetError:  # a ValueError too
-        raise
-    except UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DDNetError(f"{path}: not a readable .npz of plain arrays ({reason}); fetch or train it again") from None
-
-
 def _scalar(arrays: Any, name: str, path: Path) -> Array:
     if name not in arrays.files:
         raise DDNetError(f"{path}: lacks '{name}'; not weights of DMENet as this suite writes them")
     value = arrays[name]
     if not isinstance(value, np.ndarray) or value.shape != ():
-        raise DDNetError(f"{path}: '{name}' is {_brief(value)}; expected a single value")
+        raise DDNetError(f"{path}: '{name}' is {brief(value)}; expected a single value")
     return value
 
 
-def _checked(arrays: Any, name: str, shape: tuple[int, ...], path: Path) -> NDArray[np.float32]:
+def _array(arrays: Any, name: str, shape: tuple[int, ...], path: Path) -> NDArray[np.float32]:
     """One array as float32 of its own, of this shape and finite; a variance is 0 or more."""
-    array = arrays[name]
-    if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype.kind != "f":
-        raise DDNetError(f"{path}: '{name}' is {_brief(array)}; expected floating point {shape}")
-    with np.errstate(over="ignore"):
-        array = array.astype(np.float32)
-    if not np.isfinite(array).all() or ("variance" in name and array.min() < 0):
-        raise DDNetError(
-            f"{path}: '{name}' has values that are not finite, or a negative variance; the file is damaged"
-        )
+    array = checked(arrays[name], name, shape, path)
+    if "variance" in name and array.min() < 0:
+        raise DDNetError(f"{path}: '{name}' has a negative variance; the file is damaged")
     return array
-
-
-def _brief(array: Any) -> str:
-    if not isinstance(array, np.ndarray):
-        return type(array).__name__
-    return repr(array.item())[:40] if array.shape == () else f"{array.dtype} {array.shape}"

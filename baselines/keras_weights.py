@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.network_system import FloatArray, Shapes, checked
+from baselines.network_system import FloatArray, Shapes
+from baselines.npz_weights import checked
 from ddnet.errors import DDNetError
 
 SUFFIXES = (".hdf5", ".h5")

@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 from baselines.kpac_network import LEVELS, WIDTH, WIDTHS, Network
-from baselines.network_system import NetworkSystem, checked, save_weights, shapes_of
+from baselines.network_system import NetworkSystem, save_weights, shapes_of
+from baselines.npz_weights import checked
 from ddnet.errors import DDNetError
 
 # The published files, in the order to look for them, and the levels of each; the tables' row is of the first.

@@ -5,19 +5,17 @@ Our file is an .npz of plain arrays: the network's under their PyTorch names, `w
 
 from __future__ import annotations
 
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from baselines.npz_weights import as_array, brief, checked, opened
 from ddnet.errors import DDNetError
 from ddnet.files import atomic_path
 from ddnet.models import count_parameters
@@ -133,7 +131,7 @@ def save_weights(out: Path, state: Mapping[str, Any], width: int, **sizes: int) 
         state: arrays or tensors by the names of the network's state_dict.
         sizes: the system's `sizes`.
     """
-    content = {name: np.ascontiguousarray(_array(value), np.float32) for name, value in state.items()}
+    content = {name: np.ascontiguousarray(as_array(value), np.float32) for name, value in state.items()}
     numbers = {name: np.int64(value) for name, value in {"width": width, **sizes}.items()}
     with atomic_path(out) as temporary:
         np.savez(temporary, **numbers, **content)  # type: ignore[arg-type]
@@ -168,49 +166,11 @@ def fitted(entries: Mapping[str, Any], expected: Shapes, path: Path, title: str)
     """
     for name in entries:
         if name not in expected:
-            raise DDNetError(f"{path}: unknown entry '{name}' {_brief(entries[name])}; not weights of {title}")
+            raise DDNetError(f"{path}: unknown entry '{name}' {brief(entries[name])}; not weights of {title}")
     for name, shape in expected.items():
         if name not in entries:
             raise DDNetError(f"{path}: lacks '{name}', which must be {shape}; not weights of {title}")
     return {name: checked(entries[name], name, shape, path) for name, shape in expected.items()}
-
-
-def checked(value: Any, name: str, shape: tuple[int, ...], path: Path) -> FloatArray:
-    """An array or a tensor as a float32 array of its own, if it is of this shape, floating point and finite.
-
-    Raises:
-        DDNetError: it is not.
-    """
-    array = _array(value)
-    if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype.kind != "f":
-        raise DDNetError(f"{path}: '{name}' is {_brief(value)}; expected floating point {shape}")
-    with np.errstate(over="ignore"):
-        array = array.astype(np.float32)
-    if not np.isfinite(array).all():
-        raise DDNetError(f"{path}: '{name}' has values that are not finite; the file is damaged")
-    return array
-
-
-@contextmanager
-def opened(path: Path, title: str) -> Iterator[Any]:
-    """The arrays of an .npz, by name, read one by one and never unpickled.
-
-    Raises:
-        DDNetError: no such file, or it or one of its entries cannot be read.
-    """
-    if not path.is_file():
-        raise DDNetError(f"{path}: no such weights of {title}; train them or fetch the published file")
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise ValueError("a single array")
-        with loaded:
-            yield loaded
-    except DDNetError:
-        raise
-    except (ValueError, OSError, EOFError, KeyError, MemoryError, NotImplementedError, BadZipFile, zlib.error) as e:
-        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
-        raise DDNetError(f"{path}: not a readable .npz of plain arrays ({reason}); fetch or train it again") from None
 
 
 def read_torch(path: Path, title: str) -> Any:
@@ -237,17 +197,5 @@ def _whole_number(arrays: Any, name: str, values: Collection[int], path: Path, t
         raise DDNetError(f"{path}: lacks '{name}'; not weights of {title} as this suite writes them")
     number = arrays[name]
     if number.shape != () or number.dtype.kind not in "iu" or int(number) not in values:
-        raise DDNetError(f"{path}: '{name}' is {_brief(number)}; expected one of {said}")
+        raise DDNetError(f"{path}: '{name}' is {brief(number)}; expected one of {said}")
     return int(number)
-
-
-def _array(value: Any) -> Any:
-    """A tensor as an array; anything else as it is."""
-    return value.detach().cpu().float().numpy() if isinstance(value, Tensor) and value.is_floating_point() else value
-
-
-def _brief(value: Any) -> str:
-    if not isinstance(value, np.ndarray | Tensor):
-        return type(value).__name__
-    shape = tuple(value.shape)
-    return repr(value.item())[:40] if shape == () else f"{str(value.dtype).removeprefix('torch.')} {shape}"
