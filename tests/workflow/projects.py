@@ -13,6 +13,7 @@ from pathlib import Path
 from ddnet.plan import ROOT
 
 Job = tuple[str, str]  # rule, and what it is for
+SUBJECTS = ("variant", "table", "study", "source", "baseline", "item", "system", "map")  # wildcards that say it
 
 
 def copy_project(folder: Path) -> Path:
@@ -53,6 +54,6 @@ def planned(project: Path, config: str, target: str = "all", *arguments: str) ->
         if rule is None or rule[1] in ("all", "tables", "ablation"):
             continue
         wildcards = dict(re.findall(r"(\w+)=([^,\s]+)", (re.search(r"wildcards: (.*)", block) or [""] * 2)[1]))
-        subject = [wildcards.get(name, "") for name in ("variant", "table", "study", "source", "baseline", "item")]
+        subject = [wildcards.get(name, "") for name in SUBJECTS]
         jobs[rule[1], "".join(subject)] += 1
     return jobs

@@ -40,12 +40,12 @@ def edited(project: Path) -> Iterator[Path]:
     """The same copy, its sources restored afterwards."""
     kept = {
         path: path.read_text()
-        for part in ("ddnet", "workflow")
+        for part in ("ddnet", "workflow", "baselines")
         for path in (project / part).rglob("*.*")
         if path.suffix in (".py", ".yaml", ".smk")
     }
     yield project
-    for part in ("ddnet", "workflow"):
+    for part in ("ddnet", "workflow", "baselines"):
         for path in (project / part).rglob("*.py"):
             if path not in kept:
                 path.unlink()
@@ -60,13 +60,17 @@ def append(path: Path, text: str) -> None:
 
 def test_every_declared_file_is_there(project: Path) -> None:
     runs = project / "results" / "runs" / "smoke"
-    assert {path.name for path in runs.iterdir()} == {run.name for run in PLAN.runs(PLAN.selected)} | {*PLAN.baselines}
-    for table in PLAN.tables:
+    expected = {run.name for run in PLAN.runs(PLAN.selected)} | {*PLAN.measured_baselines}
+    assert {path.name for path in runs.iterdir()} == expected
+    for table in [*PLAN.tables, "tableS2_defocus"]:
         for form in ("csv", "md", "tex", "html"):
             assert (project / "results" / "tables" / "smoke" / f"{table}.{form}").stat().st_size > 100
     for study in PLAN.settings.studies:
         for kind in ("ablation", "psnr_params", "curves", "panels", "gates"):
             assert (project / "results" / "figures" / "smoke" / study / f"{kind}.png").stat().st_size > 5000
+    assert (project / "results/figures/smoke/comparison/defocus_maps.png").stat().st_size > 5000
+    maps = pd.read_csv(project / "results/tables/smoke/tableS2_defocus.csv").set_index("key")
+    assert set(maps.index) == {"jnb", "ebdb", "dmenet", "true", "constant"} and maps.loc["true", "mae_px"] == 0
 
 
 def test_a_second_run_has_nothing_to_do(project: Path) -> None:
@@ -185,6 +189,15 @@ def test_a_typo_is_one_line(project: Path, arguments: tuple[str, ...], words: st
     assert "Traceback" not in output
     ours = [row for row in output.splitlines() if row.strip() and not row.startswith("Using ")]
     assert len(ours) == 1, output
+
+
+def test_an_edit_of_a_compared_system_plans_its_own_rows_only(edited: Path) -> None:
+    append(edited / "baselines" / "jnb.py", "\nX = 1\n")
+    assert set(planned(edited, SMOKE)) == {
+        ("train_system", "jnb"), ("evaluate_baseline", "jnb"), ("evaluate_baseline", "jnb_rl"),
+        ("evaluate_defocus_map", "jnb"), ("make_table", "table2"), ("make_defocus_table", ""),
+        ("draw_defocus_maps", ""), ("export_mlflow", ""),
+    }  # fmt: skip
 
 
 def test_seeds_plan_their_own_trainings_only(project: Path) -> None:
