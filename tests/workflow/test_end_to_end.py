@@ -139,6 +139,15 @@ def test_an_edit_of_the_gru_plans_gru_variants_only(edited: Path) -> None:
     assert {rule for rule, _ in jobs} == downstream
 
 
+def test_an_edit_of_a_compared_system_plans_its_own_rows_only(edited: Path) -> None:
+    append(edited / "baselines" / "jnb.py", "\nX = 1\n")
+    assert set(planned(edited, SMOKE)) == {
+        ("train_system", "jnb"), ("evaluate_baseline", "jnb"), ("evaluate_baseline", "jnb_rl"),
+        ("evaluate_defocus_map", "jnb"), ("make_table", "table2"), ("make_defocus_table", ""),
+        ("draw_defocus_maps", ""), ("export_mlflow", ""),
+    }  # fmt: skip
+
+
 def recipe() -> tuple[str, str]:
     """The two code blocks of CONTRIBUTING.md's recipe: the fusion file and its line in the variants file."""
     text = (ROOT / "CONTRIBUTING.md").read_text()
@@ -189,15 +198,6 @@ def test_a_typo_is_one_line(project: Path, arguments: tuple[str, ...], words: st
     assert "Traceback" not in output
     ours = [row for row in output.splitlines() if row.strip() and not row.startswith("Using ")]
     assert len(ours) == 1, output
-
-
-def test_an_edit_of_a_compared_system_plans_its_own_rows_only(edited: Path) -> None:
-    append(edited / "baselines" / "jnb.py", "\nX = 1\n")
-    assert set(planned(edited, SMOKE)) == {
-        ("train_system", "jnb"), ("evaluate_baseline", "jnb"), ("evaluate_baseline", "jnb_rl"),
-        ("evaluate_defocus_map", "jnb"), ("make_table", "table2"), ("make_defocus_table", ""),
-        ("draw_defocus_maps", ""), ("export_mlflow", ""),
-    }  # fmt: skip
 
 
 def test_seeds_plan_their_own_trainings_only(project: Path) -> None:
