@@ -23,6 +23,7 @@ from baselines.ebdb import (
 )
 from ddnet.data.embedded import render_split
 from ddnet.data.embedded.optics import Lens, circle_of_confusion_px
+from ddnet.errors import DDNetError
 from ddnet.images import read_image
 
 SIDE = 224
@@ -151,18 +152,28 @@ def test_two_halves_of_different_blur_are_told_apart() -> None:
     assert np.quantile(left, 0.9) < 2.0 < np.quantile(right, 0.1)
 
 
-def test_the_map_ranks_the_true_defocus_of_rendered_scenes(tmp_path: Path) -> None:
-    # 256 px: at the default preset's 192, half of the true sigmas are below 0.6 px, too little for gradients to rank.
-    found, true = [], []
-    for folder in render_split("embedded", "test", 6, 256, 16, 0, tmp_path):
+@pytest.mark.parametrize(("side", "least"), [(192, 0.5), (256, 0.6)])
+def test_the_map_ranks_the_true_defocus_of_rendered_scenes_and_larger_pictures_help(
+    side: int, least: float, tmp_path: Path
+) -> None:
+    found: dict[int, list[np.ndarray]] = {1: [], 2: []}
+    true = []
+    for folder in render_split("embedded", "test", 6, side, 16, 0, tmp_path):
         image, target = read_image(folder / "image.png"), read_image(folder / "target.png")
         lens = Lens(**json.loads((folder / "scene.json").read_text())["lens"])
         sigma = np.abs(circle_of_confusion_px(np.load(folder / "depth_m.npy"), lens, image.shape[1])) / 4.0
         gradient = ndimage.uniform_filter(np.hypot(*np.gradient(target.mean(axis=2))), 5)
         textured = gradient > np.median(gradient)
-        found.append(Ebdb().defocus_map(image)[textured])
+        for times, maps in found.items():
+            maps.append(Ebdb(magnify=times).defocus_map(image)[textured])
         true.append(sigma[textured])
-    assert spearmanr(np.concatenate(found), np.concatenate(true)).statistic > 0.6
+    plain, magnified = (spearmanr(np.concatenate(maps), np.concatenate(true)).statistic for maps in found.values())
+    assert magnified > least and (magnified > plain + 0.05 or side > 192)
+
+
+def test_a_magnification_that_there_is_not_is_one_line() -> None:
+    with pytest.raises(DDNetError, match="EBDB: magnify is 0; it must be a whole number from 1 to 4"):
+        Ebdb(magnify=0)
 
 
 @pytest.mark.parametrize(
