@@ -1,4 +1,4 @@
-"""The compared systems: one file each, whose class has `restore(image, depth)`.
+"""The compared systems: one file each, whose class has `restore(image, depth)`, or pictures that are finished already.
 
 A class whose `needs` contain `weights` has `train`, which learns them, or `convert`, which reads its authors' file.
 """
@@ -49,8 +49,12 @@ def train(
     scenes_val: Sequence[Scene],
     out: Path,
     options: Mapping[str, Any],
+    inputs: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Learn a system's weights and write them to `out`; `options` are arguments of its own `train`.
+
+    Args:
+        inputs: what a network is trained from besides: `patches` and `trunks`, and the `stamp` of its resume state.
 
     Returns:
         Its scores, plain values.
@@ -59,8 +63,9 @@ def train(
         DDNetError: it does not take such options, or cannot learn from these scenes.
     """
     learn = system_class(system).train
-    check_arguments(learn, {"scenes_train": 0, "scenes_val": 0, "out": 0, **options}, f"systems.{system}", "training")
-    scores: dict[str, Any] = learn(scenes_train, scenes_val, out, **options)
+    given = {**(inputs or {}), **options}
+    check_arguments(learn, {"scenes_train": 0, "scenes_val": 0, "out": 0, **given}, f"systems.{system}", "training")
+    scores: dict[str, Any] = learn(scenes_train, scenes_val, out, **given)
     return scores
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from baselines.defocusgan_network import RCABS, SCALES, WIDTH, WIDTHS, Network
+from baselines.defocusgan_training import DefocusganObjective
 from baselines.network_system import NetworkSystem, fitted, read_torch, save_weights, shapes_of
 from ddnet.errors import DDNetError
 
@@ -36,11 +37,16 @@ IN_RCAB = {"conv1": "0", "conv2": "2", "attention.squeeze": "3.conv_du.0", "atte
 class Defocusgan(NetworkSystem):
     """DefocusGAN's generator."""
 
-    needs = frozenset({"weights", "official"})
+    needs = frozenset({"weights", "official", "patches"})
     title = "DefocusGAN"
     multiple = 16
     width, widths = WIDTH, WIDTHS
     bgr = True
+    objective = DefocusganObjective
+
+    @staticmethod
+    def initialise(network: nn.Module) -> None:
+        """As published: PyTorch's own initial weights, which the network was made with."""
 
     @classmethod
     def network(cls, width: int, **sizes: int) -> nn.Module:

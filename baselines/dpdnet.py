@@ -20,7 +20,7 @@ from ddnet.errors import DDNetError
 class Dpdnet(NetworkSystem):
     """DPDNet in its form for a single picture."""
 
-    needs = frozenset({"weights", "official"})
+    needs = frozenset({"weights", "official", "patches"})
     title = "DPDNet"
     multiple = 16
     width, widths = WIDTH, WIDTHS

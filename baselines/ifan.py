@@ -13,23 +13,36 @@ import torch
 from torch import nn
 
 from baselines.ifan_network import FILTER_COUNTS, TAPS, WIDTH, WIDTHS, Network
+from baselines.ifan_training import IfanObjective
 from baselines.network_system import NetworkSystem, fitted, read_torch, save_weights, shapes_of
 from ddnet.errors import DDNetError
 
 # The published files, in the order to look for them; the tables' row is of the first, which has 17 filters.
 PUBLISHED = ("IFAN.pytorch", "IFAN_8.pytorch", "IFAN_26.pytorch", "IFAN_35.pytorch", "IFAN_44.pytorch")
+FILTERS_GAIN = 1.5  # of the initial weights
 NETWORK, TRAINING_ONLY = "module.Network.", "module.reblurNet."
 
 
 class Ifan(NetworkSystem):
     """IFAN with as many filters as its weights have."""
 
-    needs = frozenset({"weights", "official"})
+    needs = frozenset({"weights", "official", "patches"})
     title = "IFAN"
     multiple = 8
     width, widths = WIDTH, WIDTHS
     sizes = {"filters": FILTER_COUNTS, "both_kernels": (0, 1)}
     bits = 8
+    has_residual = True
+    objective = IfanObjective
+
+    @staticmethod
+    def initialise(network: nn.Module) -> None:
+        """As published: Glorot and Bengio (2010), with a gain of 1.5 where the filters are predicted; no bias."""
+        for name, module in network.named_modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.xavier_uniform_(module.weight, gain=FILTERS_GAIN if name.split(".")[0] == "F" else 1.0)
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
 
     @classmethod
     def network(cls, width: int, **sizes: int) -> nn.Module:

@@ -9,6 +9,8 @@ default; a network trained anew may use both kernels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,7 +23,8 @@ TAPS = 3
 SLOPE = 0.1
 
 
-def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+def conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """A 3x3 convolution with leaky ReLU."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, padding=1), nn.LeakyReLU(SLOPE))
 
 
@@ -35,7 +38,7 @@ class Residual(nn.Module):
     def __init__(self, channels: int, units: int) -> None:
         super().__init__()
         self.stem = nn.ModuleList(
-            nn.Sequential(*_conv(channels, channels), nn.Conv2d(channels, channels, 3, padding=1)) for _ in range(units)
+            nn.Sequential(*conv(channels, channels), nn.Conv2d(channels, channels, 3, padding=1)) for _ in range(units)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,6 +60,29 @@ def adapt(x: Tensor, down: Tensor, across: Tensor) -> Tensor:
         weights, padded = kernel.unflatten(1, (-1, TAPS)), F.pad(x, padding, mode="replicate")
         length = x.shape[axis]
         x = sum((weights[:, :, tap] * padded.narrow(axis, tap, length) for tap in range(TAPS)), torch.zeros_like(x))
+    return x
+
+
+def adapt_in_turn(
+    x: Tensor, predicted: Callable[[int, int], Tensor], filters: int, both_kernels: bool, activate_last: bool = True
+) -> Tensor:
+    """Apply filters one after the other; something is added after each, and an activation follows.
+
+    Args:
+        x: (B, C, H, W).
+        predicted: `count` channels from channel `start` on of what was predicted, (B, 7 C filters, H, W): the kernels
+            of all filters first, two of each, and then what is added after each.
+        both_kernels: whether rows are filtered with the second kernel instead of the first.
+        activate_last: whether an activation follows the last filter, too.
+    """
+    channels = x.shape[1]
+    kernels = 2 * TAPS * channels
+    for place in range(filters):
+        first, second = predicted(place * kernels, kernels).chunk(2, dim=1)
+        added = predicted(filters * kernels + place * channels, channels)
+        x = adapt(x, first, second if both_kernels else first) + added
+        if activate_last or place < filters - 1:
+            x = F.leaky_relu(x, SLOPE)
     return x
 
 
@@ -82,33 +108,57 @@ class Network(nn.Module):
             raise DDNetError(f"IFAN: width is {width}; it must be a multiple of 4 from 4 to {WIDTHS[-1]}")
         if filters not in FILTER_COUNTS:
             raise DDNetError(f"IFAN: filters is {filters}; it must be from 1 to {FILTER_COUNTS[-1]}")
-        self.filters, self.both_kernels = filters, bool(both_kernels)
+        self.width, self.filters, self.both_kernels = width, filters, bool(both_kernels)
         w1, w2, w3 = width, 2 * width, 4 * width
         for encoder in ("conv", "kconv"):
             inputs = 3
             for stage, outputs in enumerate((w1, w2, w3, w3), 1):
                 for place in (1, 2, 3):
-                    layer = _conv(inputs, outputs, stride=2 if stage > 1 and place == 1 else 1)
+                    layer = conv(inputs, outputs, stride=2 if stage > 1 and place == 1 else 1)
                     self.add_module(f"{encoder}{stage}_{place}", layer)
                     inputs = outputs
-        self.DME = nn.Sequential(_conv(w3, w3), Residual(w3, 2), Residual(w3, 2), nn.Conv2d(w3, 1, 3, padding=1))
-        self.conv_DME = _conv(1, w3)
-        self.conv4_4 = nn.Sequential(_conv(2 * w3, w3), Residual(w3, 2), Residual(w3, 2), _conv(w3, w3))
+        self.DME = nn.Sequential(conv(w3, w3), Residual(w3, 2), Residual(w3, 2), nn.Conv2d(w3, 1, 3, padding=1))
+        self.conv_DME = conv(1, w3)
+        self.conv4_4 = nn.Sequential(conv(2 * w3, w3), Residual(w3, 2), Residual(w3, 2), conv(w3, w3))
         predicted = filters * w3 * (2 * TAPS + 1)
-        self.F = nn.Sequential(_conv(w3, w3), Residual(w3, 2), Residual(w3, 2), nn.Conv2d(w3, predicted, 1))
-        self.conv_res = nn.Sequential(_conv(w3, w3), Residual(w3, 3), _conv(w3, w3))
+        self.F = nn.Sequential(conv(w3, w3), Residual(w3, 2), Residual(w3, 2), nn.Conv2d(w3, predicted, 1))
+        self.conv_res = nn.Sequential(conv(w3, w3), Residual(w3, 3), conv(w3, w3))
         for stage, inputs, outputs in ((3, w3, w3), (2, w3, w2), (1, w2, w1)):
             self.add_module(f"upconv{stage}_u", _upconv(inputs, outputs))
             self.add_module(f"upconv{stage}_1", Residual(outputs, 1))
             self.add_module(f"upconv{stage}_2", Residual(outputs, 1))
-        self.out_res = _conv(w1, 3)
+        self.out_res = conv(w1, 3)
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W), sides multiples of 8, to the same shape; not clipped."""
+        helper = self.F[:3](self._helper(image))
+        last = self.F[3]
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        weight, bias = last.weight, last.bias
+
+        def predicted(start: int, count: int) -> Tensor:
+            """A part at a time: all at once would take gigabytes."""
+            return F.conv2d(helper, weight[start : start + count], bias[start : start + count])
+
+        return self._restored(image, predicted)
+
+    def with_filters(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """What `forward` gives, and all that `F` predicts, (B, 28 width filters, H/8, W/8), for training.
+
+        The filters take 238 values for every pixel of the published network's input.
+        """
+        filters = self.F(self._helper(image))
+        return self._restored(image, lambda start, count: filters.narrow(1, start, count)), filters
+
+    def _helper(self, image: Tensor) -> Tensor:
+        """What the filters are predicted from, (B, 4 width, H/8, W/8)."""
+        features = self._encode("kconv", image)[-1]
+        merged: Tensor = self.conv4_4(torch.cat([features, self.conv_DME(self.DME(features))], dim=1))
+        return merged
+
+    def _restored(self, image: Tensor, predicted: Callable[[int, int], Tensor]) -> Tensor:
         *skips, x = self._encode("conv", image)
-        helper = self._encode("kconv", image)[-1]
-        helper = self.conv4_4(torch.cat([helper, self.conv_DME(self.DME(helper))], dim=1))
-        x = self.conv_res(self._filter(x, self.F[:3](helper)))
+        x = self.conv_res(adapt_in_turn(x, predicted, self.filters, self.both_kernels))
         for stage in (3, 2, 1):
             x = self.get_submodule(f"upconv{stage}_u")(x) + skips[stage - 1]
             x = self.get_submodule(f"upconv{stage}_2")(self.get_submodule(f"upconv{stage}_1")(x))
@@ -122,22 +172,3 @@ class Network(nn.Module):
                 x = self.get_submodule(f"{encoder}{stage}_{place}")(x)
             features.append(x)
         return features
-
-    def _filter(self, x: Tensor, helper: Tensor) -> Tensor:
-        """Apply the filters, predicted one after the other: all at once they would take gigabytes.
-
-        The last layer of `F` has the kernels of all filters first and then what is added after each.
-        """
-        last = self.F[3]
-        assert isinstance(last, nn.Conv2d) and last.bias is not None
-        weight, bias, channels = last.weight, last.bias, x.shape[1]
-        kernels = 2 * TAPS * channels
-
-        def predict(start: int, count: int) -> Tensor:
-            return F.conv2d(helper, weight[start : start + count], bias[start : start + count])
-
-        for place in range(self.filters):
-            first, second = predict(place * kernels, kernels).chunk(2, dim=1)
-            added = predict(self.filters * kernels + place * channels, channels)
-            x = F.leaky_relu(adapt(x, first, second if self.both_kernels else first) + added, SLOPE)
-        return x

@@ -24,24 +24,36 @@ from ddnet.errors import DDNetError
 
 # The published files, in the order to look for them, and the levels of each; the tables' row is of the first.
 PUBLISHED = {"single_3level.npz": 3, "single_2level.npz": 2}
+DEVIATION = 0.04  # of the initial weights
 LARGEST = 1 << 27  # bytes of a published file's list, unpacked; that of 3 levels takes 8 MB
 
 
 class Kpac(NetworkSystem):
     """KPAC with 3 levels, or with 2 where the weights are of those."""
 
-    needs = frozenset({"weights", "official"})
+    needs = frozenset({"weights", "official", "patches"})
     title = "KPAC"
     multiple = 8
     width, widths = WIDTH, WIDTHS
     sizes = {"levels": LEVELS}
     signed = True
     bits = 8
+    has_residual = True
 
-    def __init__(self, weights: Path) -> None:
-        super().__init__(weights)
-        if isinstance(self.model, Network):
-            self.multiple = 2**self.model.levels
+    def use(self, network: nn.Module) -> None:
+        """Take the network, and its levels for the multiple of the sides."""
+        super().use(network)
+        if isinstance(network, Network):
+            self.multiple = 2**network.levels
+
+    @staticmethod
+    def initialise(network: nn.Module) -> None:
+        """As published: a normal distribution of deviation 0.04, no bias."""
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.normal_(module.weight, std=DEVIATION)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     @classmethod
     def network(cls, width: int, **sizes: int) -> nn.Module:

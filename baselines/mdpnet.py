@@ -13,6 +13,7 @@ from torch import nn
 
 from baselines.keras_weights import find_hdf5, read_convolutions, to_state
 from baselines.mdpnet_network import WIDTH, WIDTHS, Network
+from baselines.mdpnet_training import MdpnetObjective
 from baselines.network_system import NetworkSystem, save_weights, shapes_of
 from ddnet.models import count_parameters
 
@@ -20,17 +21,23 @@ from ddnet.models import count_parameters
 class Mdpnet(NetworkSystem):
     """MDPNet without what only its views need: the sharp picture is the same."""
 
-    needs = frozenset({"weights", "official"})
+    needs = frozenset({"weights", "official", "patches"})
     title = "MDPNet"
     multiple = 16
     pad, padding = "start", "zeros"
     width, widths = WIDTH, WIDTHS
     bgr = True
+    objective = MdpnetObjective
 
     @classmethod
     def network(cls, width: int, **sizes: int) -> nn.Module:
         """The network for the sharp picture alone."""
-        return Network(width, views=False, **sizes)
+        return Network(width, views=False)
+
+    @classmethod
+    def training_network(cls, width: int, **sizes: int) -> nn.Module:
+        """The network with its views."""
+        return Network(width)
 
     @classmethod
     def parameters(cls) -> int:

@@ -6,16 +6,21 @@ Our file is an .npz of plain arrays: the network's under their PyTorch names, `w
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from baselines.network_training import train
 from baselines.npz_weights import as_array, brief, checked, opened
+from baselines.objective import Objective
+from baselines.residual import learn_difference
+from ddnet.config import Recipe
+from ddnet.data.index import Scene
 from ddnet.errors import DDNetError
 from ddnet.files import atomic_path
 from ddnet.models import count_parameters
@@ -39,6 +44,8 @@ class NetworkSystem(ABC):
         bgr: whether the network takes and gives blue, green, red.
         signed: whether it takes and gives [-1, 1] instead of [0, 1].
         bits: of the pixels that it takes: 8 cuts them to the 256 levels that it learnt from.
+        has_residual: whether the published network learns the difference to its input; any other can be made to.
+        objective: what its training minimises.
     """
 
     title: ClassVar[str]
@@ -51,6 +58,8 @@ class NetworkSystem(ABC):
     bgr: ClassVar[bool] = False
     signed: ClassVar[bool] = False
     bits: ClassVar[Literal[8, 16]] = 16
+    has_residual: ClassVar[bool] = False
+    objective: ClassVar[type[Objective]] = Objective
 
     def __init__(self, weights: Path) -> None:
         """Read our file; the network runs on the GPU where there is one.
@@ -58,8 +67,19 @@ class NetworkSystem(ABC):
         Raises:
             DDNetError: no such file, or one that does not hold just this network's arrays.
         """
+        self.use(load_weights(Path(weights), type(self)))
+
+    @classmethod
+    def around(cls, network: nn.Module) -> Self:
+        """The system of a network that is at hand."""
+        system = cls.__new__(cls)
+        system.use(network)
+        return system
+
+    def use(self, network: nn.Module) -> None:
+        """Take a network, to the GPU where there is one."""
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = channels_last(load_weights(Path(weights), type(self)).to(self.device))
+        self.model = channels_last(network.to(self.device))
 
     @classmethod
     @abstractmethod
@@ -76,6 +96,35 @@ class NetworkSystem(ABC):
         """
 
     @classmethod
+    def training_network(cls, width: int, **sizes: int) -> nn.Module:
+        """The network as it is trained, of which `network` is a part: its last three channels are the sharp picture."""
+        return cls.network(width, **sizes)
+
+    @staticmethod
+    def initialise(network: nn.Module) -> None:
+        """Draw the initial weights from torch's stream: He et al. (2015) for ReLU, no bias."""
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    @classmethod
+    def train(
+        cls,
+        scenes_train: Sequence[Scene],
+        scenes_val: Sequence[Scene],
+        out: Path,
+        *,
+        patches: Path,
+        trunks: Path,
+        stamp: str = "",
+        **recipe: Any,
+    ) -> dict[str, Any]:
+        """See `baselines.network_training.train`; `recipe` are the values of a `ddnet.config.Recipe`."""
+        return train(cls, scenes_val, Path(out), patches, trunks, Recipe.model_validate(recipe), stamp)
+
+    @classmethod
     def parameters(cls) -> int:
         """Parameters of the published network, as its authors count them."""
         with torch.device("meta"):
@@ -83,14 +132,22 @@ class NetworkSystem(ABC):
 
     def to_input(self, image: FloatArray) -> Tensor:
         """(H, W, 3) RGB in [0, 1] to (1, 3, H, W) as the network takes it, not yet padded."""
-        pixels = to_tensor(eight_bits(image) if self.bits == 8 else image)
+        return self.to_network(to_tensor(image))
+
+    def to_network(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB in [0, 1] to the levels, the channels and the range that the network takes."""
+        pixels = eight_bits(pixels) if self.bits == 8 else pixels
         pixels = pixels.flip(1) if self.bgr else pixels
         return 2.0 * pixels - 1.0 if self.signed else pixels
 
+    def to_rgb(self, output: Tensor) -> Tensor:
+        """(B, 3, H, W) as the network gives it to RGB in [0, 1], not clipped."""
+        pixels = (output + 1.0) / 2.0 if self.signed else output
+        return pixels.flip(1) if self.bgr else pixels
+
     def from_output(self, output: Tensor) -> FloatArray:
         """(1, 3, H, W) as the network gives it to (H, W, 3) RGB, clipped to [0, 1]."""
-        pixels = (output + 1.0) / 2.0 if self.signed else output
-        return to_array((pixels.flip(1) if self.bgr else pixels).clamp(0.0, 1.0))
+        return to_array(self.to_rgb(output).clamp(0.0, 1.0))
 
     def restore(self, image: FloatArray, depth: FloatArray | None = None) -> FloatArray:
         """(H, W, 3) RGB in [0, 1], of any size, to the restored image of the same shape; `depth` is not used."""
@@ -98,7 +155,7 @@ class NetworkSystem(ABC):
         cudnn: Any = torch.backends.cudnn
         with torch.inference_mode(), cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             padded = self._padded(self.to_input(image)).to(self.device)
-            output = self.model(padded.contiguous(memory_format=torch.channels_last))
+            output = self.model(padded.contiguous(memory_format=torch.channels_last))[:, -3:]
             top, left = (output.shape[2] - height, output.shape[3] - width) if self.pad == "start" else (0, 0)
             return self.from_output(output[:, :, top : top + height, left : left + width])
 
@@ -111,12 +168,13 @@ class NetworkSystem(ABC):
         return pad_to_multiple(pixels, self.multiple)[0].flip(turned)
 
 
-def eight_bits(image: FloatArray) -> FloatArray:
+def eight_bits(pixels: Tensor) -> Tensor:
     """Pixels in [0, 1] as a reader gives them that keeps the upper 8 of 16 bits, again in [0, 1].
 
     What has been of 8 bits stays as it is. OpenCV and Pillow read 16-bit PNG so where 8 bits are asked for.
     """
-    return (np.floor(np.rint(np.clip(image, 0.0, 1.0) * np.float64(65535.0)) / 256.0) / 255.0).astype(np.float32)
+    levels = torch.floor(torch.round(pixels.double().clamp(0.0, 1.0) * 65535.0) / 256.0)
+    return (levels / 255.0).float()
 
 
 def shapes_of(module: nn.Module) -> Shapes:
@@ -124,15 +182,16 @@ def shapes_of(module: nn.Module) -> Shapes:
     return {name: tuple(value.shape) for name, value in module.state_dict().items()}
 
 
-def save_weights(out: Path, state: Mapping[str, Any], width: int, **sizes: int) -> None:
+def save_weights(out: Path, state: Mapping[str, Any], width: int, residual: int = 0, **sizes: int) -> None:
     """Write our file.
 
     Args:
         state: arrays or tensors by the names of the network's state_dict.
+        residual: 1 where the network was made to learn the difference to its input.
         sizes: the system's `sizes`.
     """
     content = {name: np.ascontiguousarray(as_array(value), np.float32) for name, value in state.items()}
-    numbers = {name: np.int64(value) for name, value in {"width": width, **sizes}.items()}
+    numbers = {name: np.int64(value) for name, value in {"width": width, "residual": residual, **sizes}.items()}
     with atomic_path(out) as temporary:
         np.savez(temporary, **numbers, **content)  # type: ignore[arg-type]
 
@@ -143,14 +202,17 @@ def load_weights(path: Path, system: type[NetworkSystem]) -> nn.Module:
     Raises:
         DDNetError: no such file, or one that does not hold just these arrays, of these shapes, all finite.
     """
-    allowed = {"width": system.widths, **system.sizes}
+    allowed = {"width": system.widths, **system.sizes, "residual": (0, 1)}
     with opened(path, system.title) as arrays:
         sizes = {name: _whole_number(arrays, name, values, path, system.title) for name, values in allowed.items()}
-        with torch.device("meta"):
-            network = system.network(**sizes)
         entries = {name: arrays[name] for name in arrays if name not in sizes}
+    residual = sizes.pop("residual")
+    with torch.device("meta"):
+        network = system.network(**sizes)
     state = fitted(entries, shapes_of(network), path, system.title)
     network.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()}, assign=True)
+    if residual:
+        learn_difference(network)
     return network.eval().requires_grad_(False)
 
 

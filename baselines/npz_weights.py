@@ -42,6 +42,7 @@ def opened(path: Path, title: str) -> Iterator[Any]:
         raise
     except UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = "it holds Python objects" if "pickle" in reason else reason  # NumPy's advice is to load it unsafely
         raise DDNetError(f"{path}: not a readable .npz of plain arrays ({reason}); fetch or train it again") from None
 
 

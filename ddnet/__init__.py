@@ -1,10 +1,25 @@
-"""DDNet Bench: a reproducible benchmark of depth-guided single-image defocus deblurring."""
+"""DDNet Bench: a reproducible benchmark of depth-guided single-image defocus deblurring.
+
+`ddnet.load` gives anything that was trained or imported here, ready to restore pictures.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 from ddnet._torchvision_shim import install as _install_torchvision_shim
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "load"]
 
 # Must be in place before anything imports torchvision; costs nothing until then.
 _install_torchvision_shim()
+
+
+def __getattr__(name: str) -> Any:
+    """`load`, imported when it is asked for: `import ddnet` alone needs neither torch nor anything else heavy."""
+    if name == "load":
+        from importlib import import_module
+
+        return import_module("ddnet.engine.load").load
+    raise AttributeError(f"module 'ddnet' has no attribute '{name}'")

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ddnet import cli_weights
 from ddnet.config import (
     Complexity,
     DpddData,
@@ -232,6 +233,7 @@ def parser() -> argparse.ArgumentParser:
         action.set_defaults(run=run)
         if run is _data_status:
             action.add_argument("--sources", type=Path, help="another table than workflow/config/sources.yaml")
+    cli_weights.add_parser(commands)
     cost = commands.add_parser(
         "estimate", help="hours, disk and memory of a preset on this machine, steps measured now"
     )

@@ -5,7 +5,6 @@ Standard library and pydantic only: a dry run of the workflow takes a second or 
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -14,11 +13,10 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from ddnet.code_digest import closure, declared_needs, digest, has_base, keywords_of
-from ddnet.config import Baseline, LearnedSystem, Settings, Variant
+from ddnet.code_digest import closure, declared_needs, digest
+from ddnet.config import Baseline, Settings, Variant
 from ddnet.errors import DDNetError
-
-ROOT = Path(__file__).resolve().parent.parent
+from ddnet.plan_systems import ROOT, ComparedSystems, nearest
 
 # Table -> the study whose variants are its rows. Tables 1 and 2 compare systems and have fixed rows.
 TABLES = {"table1": None, "table2": None, "table3": "modules", "table4": "fusion", "tableS1_depth": "depth"}
@@ -62,7 +60,7 @@ def job_threads(cores: int) -> int:
     return max(1, cores // int(os.environ.get("DDNET_CORES_PER_CPU", "1")))
 
 
-class Plan:
+class Plan(ComparedSystems):
     """Runs and dependencies of one preset.
 
     Args:
@@ -81,12 +79,7 @@ class Plan:
         self.settings = settings
         self.variants = variants
         self.baselines = baselines or {"blurred": Baseline(name="blurred", system="blurred", label="Blurred input")}
-        for name, baseline in self.baselines.items():
-            file = f"baselines/{baseline.system}.py"
-            if not (ROOT / file).is_file():
-                raise DDNetError(f"baseline '{name}': no system '{baseline.system}'; correct it, or write {file}")
-        for name, system in settings.systems.items():
-            self._check_system(name, system)
+        self.check_systems()
         known = {study for variant in variants.values() for study in variant.study}
         for study in settings.studies:
             if study not in TABLES.values():
@@ -119,27 +112,6 @@ class Plan:
                 f"depth.training: 'patch' needs training.patches.size to be a multiple of 32, at least 64, not {size}"
             )
 
-    def _check_system(self, name: str, system: LearnedSystem) -> None:
-        needs, kind = system_needs(name), self.settings.data.kind
-        if "weights" not in needs:
-            systems = [path.stem for path in sorted((ROOT / "baselines").glob("*.py"))]
-            learned = [system for system in systems if "weights" in system_needs(system)]
-            raise DDNetError(f"systems: no compared system '{name}' needs weights{_nearest(name, learned)}")
-        if system.weights == "official" and "official" not in needs:
-            raise DDNetError(f"systems.{name}.weights: its authors' file is not public; write train or none")
-        if system.weights != "train":
-            return
-        options = keywords_of(ROOT / "baselines" / f"{name}.py", "train")
-        if options is None:
-            raise DDNetError(f"systems.{name}.weights: it cannot be trained here yet; write official or none")
-        if "true_defocus" in needs and kind != "embedded":
-            raise DDNetError(
-                f"systems.{name}.weights: it learns from the true blur, which data of kind '{kind}' does not have; "
-                "write official or none"
-            )
-        for option in system.training.keys() - {*options}:
-            raise DDNetError(f"systems.{name}.training: unknown key '{option}'{_nearest(option, options)}")
-
     @property
     def tables(self) -> list[str]:
         """Tables of the chosen studies; Table 2 always, and Table 1 where there is a second test set."""
@@ -157,29 +129,6 @@ class Plan:
         """Compared systems that a table measures: all in Table 2, DefocusGAN in Table 1, the blurred input in all."""
         shown = {"table1": ("blurred", "defocusgan"), "table2": tuple(self.baselines)}.get(table, ("blurred",))
         return [name for name in self.measured_baselines if name in shown]
-
-    @property
-    def measured_baselines(self) -> list[str]:
-        """The compared systems without those that need weights and are not given any."""
-        return [name for name, b in self.baselines.items() if self.weights_of(b.system) != "none"]
-
-    def weights_of(self, system: str) -> str:
-        """Where a compared system has its weights from: train, official or none; empty for one that needs none."""
-        if "weights" not in system_needs(system):
-            return ""
-        return self.settings.systems[system].weights if system in self.settings.systems else "none"
-
-    def systems_with(self, weights: str) -> list[str]:
-        """Compared systems whose weights are had in this way."""
-        return sorted({b.system for b in self.baselines.values() if self.weights_of(b.system) == weights})
-
-    @property
-    def map_systems(self) -> list[str]:
-        """Compared systems whose defocus maps are scored against the true blur; none where that is unknown."""
-        if self.settings.data.kind != "embedded":
-            return []
-        measured = dict.fromkeys(self.baselines[name].system for name in self.measured_baselines)
-        return [name for name in measured if has_base(ROOT / "baselines" / f"{name}.py", "MapBased")]
 
     def study_variants(self, study: str) -> list[str]:
         """Variants of a study, its reference row included; without those whose depth this data cannot give."""
@@ -261,23 +210,9 @@ class Plan:
             modules += [f"ddnet.models.fusion.{chosen.fusion}"] if inside.is_file() else external
         return modules
 
-    @property
-    def datasets(self) -> tuple[str, ...]:
-        """Names of the test sets: the main one and, where there is one, that of Table 1."""
-        data = self.settings.data
-        if data.kind == "folder":
-            return (data.name, f"{data.name}_second") if data.second else (data.name,)
-        return ("embedded", "embedded_ood") if data.kind == "embedded" else ("dpdd", "realdof")
-
     def part(self, *names: str) -> dict[str, Any]:
         """The named sections of the settings as plain values: what a job is handed, and reruns for."""
         return self.settings.model_dump(mode="json", include=set(names))
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    return f"{hint} (allowed: {', '.join(known)})"
 
 
 def _source_name(spec: str) -> str:
@@ -293,18 +228,9 @@ def depth_needs(spec: str) -> frozenset[str]:
     return declared_needs(ROOT / "ddnet" / "depth" / f"{_source_name(spec)}.py")
 
 
-def system_needs(system: str) -> frozenset[str]:
-    """What a compared system says it needs, likewise.
-
-    `weights` where they have to be learned or fetched; then also `official` where its authors' file can be read,
-    and `true_defocus` where it learns from the true blur.
-    """
-    return declared_needs(ROOT / "baselines" / f"{system}.py")
-
-
 def _require_depth_source(spec: str, variant: str) -> None:
     inside = {path.stem for path in (ROOT / "ddnet" / "depth").glob("[!_]*.py")}
     known = sorted(inside | {point.name for point in entry_points(group="ddnet.depth")})
     name = _source_name(spec)
     if name not in known:
-        raise DDNetError(f"variant '{variant}': no depth source '{spec}'{_nearest(name, known)}")
+        raise DDNetError(f"variant '{variant}': no depth source '{spec}'{nearest(name, known)}")

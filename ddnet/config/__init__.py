@@ -4,6 +4,7 @@ Standard library, pydantic and yaml only: a dry run of the workflow must not pay
 """
 
 from ddnet.config._base import merge
+from ddnet.config.recipe import Recipe, common_recipe, merged_recipe
 from ddnet.config.settings import (
     PAPER_WIDTH,
     Complexity,
@@ -20,6 +21,7 @@ from ddnet.config.settings import (
     Settings,
     Training,
     Trial,
+    files_under,
     load_settings,
     validate_settings,
 )
@@ -41,17 +43,21 @@ __all__ = [
     "Model",
     "Patches",
     "Perceptual",
+    "Recipe",
     "Settings",
     "Source",
     "Training",
     "Trial",
     "Variant",
+    "common_recipe",
+    "files_under",
     "find_variant",
     "load_baselines",
     "load_settings",
     "load_sources",
     "load_variants",
     "merge",
+    "merged_recipe",
     "source_of",
     "validate_settings",
 ]

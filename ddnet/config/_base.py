@@ -51,6 +51,8 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> DDNet
             near = difflib.get_close_matches(str(item["loc"][-1]), allowed, n=1, cutoff=0.4)
             hint = f"did you mean '{near[0]}'?" if near else f"allowed: {', '.join(allowed)}"
             problems.append(f"unknown key '{path}'; {hint}")
+        elif not path:  # of the values together
+            problems.append(item["msg"].removeprefix("Value error, "))
         else:
             problems.append(f"'{path}' is {item['input']!r}: {item['msg']}")
     return DDNetError(f"{where}: " + " | ".join(problems))

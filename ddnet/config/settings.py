@@ -75,19 +75,31 @@ class FolderData(Strict):
         """
         found = []
         for key, folder in (("path", self.path), ("second", self.second)):
-            if folder is None:
-                continue
-            inside = [path for path in folder.expanduser().rglob("[!.]*") if path.is_file()]
-            if not inside:
-                raise DDNetError(f"data.{key}: no pictures in {folder}; name a folder that holds source/ and target/")
-            for name in map(str, inside):
-                if {"{", "}"} & set(name) or name.encode(errors="replace").decode() != name:
-                    raise DDNetError(
-                        f"data.{key}: {os.fsencode(name)!r}: braces (Snakemake's wildcards) and names that are not "
-                        "UTF-8 cannot be used; rename it"
-                    )
-                found.append(name)
+            if folder is not None:
+                found += files_under(folder, f"data.{key}", "name a folder that holds source/ and target/")
         return sorted(found)
+
+
+def files_under(folder: Path, key: str, fix: str) -> list[str]:
+    """All files of a folder and its sub-folders, sorted, hidden ones aside: inputs of a job.
+
+    Args:
+        key: the setting that names the folder, for messages.
+        fix: what to name there instead.
+
+    Raises:
+        DDNetError: no such folder, nothing in it, or a name that the workflow cannot carry.
+    """
+    inside = sorted(str(path) for path in folder.expanduser().rglob("[!.]*") if path.is_file())
+    if not inside:
+        raise DDNetError(f"{key}: no pictures in {folder}; {fix}")
+    for name in inside:
+        if {"{", "}"} & set(name) or name.encode(errors="replace").decode() != name:
+            raise DDNetError(
+                f"{key}: {os.fsencode(name)!r}: braces (Snakemake's wildcards) and names that are not UTF-8 cannot be "
+                "used; rename it"
+            )
+    return inside
 
 
 class Patches(Strict):
@@ -173,7 +185,12 @@ class LearnedSystem(Strict):
     weights: Literal["train", "official", "none"] = Field(
         description="learned on this preset's training scenes; its authors' file, fetched; or left out of Table 2"
     )
-    training: dict[str, Any] = Field({}, description="arguments of its training, for `weights: train`")
+    recipe: Literal["own", "common"] = Field(
+        "own", description="a network's training: its authors' (baselines.yaml), or this preset's `training`"
+    )
+    training: dict[str, Any] = Field(
+        {}, description="for `weights: train`: what differs from the recipe, or arguments of a system without one"
+    )
 
 
 def _seeds(value: Any) -> Any:

@@ -12,24 +12,25 @@ from ddnet.errors import DDNetError
 
 
 class Source(Strict):
-    """One place where an item can be had; exactly one of `files`, `archive` and `parquet`."""
+    """One place where an item can be had; exactly one of `files`, `file`, `archive` and `parquet`."""
 
     files: str | None = Field(None, description="URL of a folder at a pinned revision; each file is one request")
+    file: str | None = Field(None, description="URL of an item's only file: direct, or a Dropbox or Google Drive link")
     archive: str | None = Field(None, description="URL of a zip: direct, or a Dropbox or Google Drive link")
     parquet: str | None = Field(None, description="URL of a JSON list of parquet files that hold the images")
-    md5: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="published digest of the archive")
-    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="published digest of the archive")
+    md5: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="published digest of the file or archive")
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="published digest of the file or archive")
 
     @model_validator(mode="after")
     def _one_kind(self) -> Source:
-        if sum(value is not None for value in (self.files, self.archive, self.parquet)) != 1:
-            raise ValueError("give exactly one of files, archive and parquet")
+        if sum(value is not None for value in (self.files, self.file, self.archive, self.parquet)) != 1:
+            raise ValueError("give exactly one of files, file, archive and parquet")
         return self
 
     @property
     def url(self) -> str:
         """The address, whatever kind it is."""
-        return self.files or self.archive or self.parquet or ""
+        return self.files or self.file or self.archive or self.parquet or ""
 
 
 class Item(Strict):

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from ddnet.config._base import Strict, read_entries
+from ddnet.config.recipe import Recipe
 from ddnet.errors import DDNetError
 
 
@@ -82,6 +83,12 @@ class Baseline(Strict):
     label: str
     options: dict[str, Any] = {}
     per_dataset: dict[str, dict[str, Any]] = Field({}, description="options that differ on one dataset")
+    datasets: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field((), description="only these; none: all")
+    recipe: Recipe | None = Field(None, description="its own training, as far as it is published; for a network")
+
+    def measured_on(self, dataset: str) -> bool:
+        """Whether it is measured on a dataset."""
+        return not self.datasets or dataset in self.datasets
 
     def options_on(self, dataset: str) -> dict[str, Any]:
         """What the class is built with for images of a dataset."""

@@ -25,7 +25,8 @@ from ddnet.code_digest import has_base
 from ddnet.config import Baseline
 from ddnet.errors import DDNetError
 from ddnet.files import atomic_path
-from ddnet.plan import ROOT, cpu_count, slug, system_needs
+from ddnet.plan import ROOT, cpu_count, slug
+from ddnet.plan_systems import system_needs
 from ddnet.provenance import git_state
 
 Row = dict[str, Any]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -29,12 +30,25 @@ WEIGHTS: dict[str, Callable[[], Wanted]] = {
     "defocusgan": lambda: by_name("90_models.pth"),
     "dpdnet": lambda: _any_hdf5("dpdnet_single.hdf5"),
     "mdpnet": lambda: _any_hdf5("mdp_phase_2_wacv.hdf5"),
+    "ddnet": lambda: _released("ddnet_models.pth"),
 }
 
 
 def _any_hdf5(name: str) -> Wanted:
     """The one HDF5 file of an item, whatever it was called where it came from."""
-    return Wanted(lambda path: name if PurePosixPath(path).suffix.lower() in (".hdf5", ".h5") else None, (name,))
+    suffixes = (".hdf5", ".h5")
+    return Wanted(
+        lambda path: name if PurePosixPath(path).suffix.lower() in suffixes else None, (name,),
+        called="one .hdf5 or .h5 file",
+    )  # fmt: skip
+
+
+def _released(name: str) -> Wanted:
+    """The one checkpoint of DDNet's authors, which is called after its epoch."""
+    pattern = re.compile(rf"\d+_models\.pth|{re.escape(name)}")
+    return Wanted(
+        lambda path: name if pattern.fullmatch(PurePosixPath(path).name) else None, (name,), called="*_models.pth"
+    )
 
 
 def folder_of(item: str) -> Path:

@@ -2,6 +2,19 @@
 
 from ddnet.fetch.item import Fetched, ItemStatus, fetch_item, status_item, verify_item
 from ddnet.fetch.policy import Policy
-from ddnet.fetch.wanted import Wanted, by_name
+from ddnet.fetch.put import put_item, unpack_zip
+from ddnet.fetch.wanted import Wanted, by_name, scan_folder
 
-__all__ = ["Fetched", "ItemStatus", "Policy", "Wanted", "by_name", "fetch_item", "status_item", "verify_item"]
+__all__ = [
+    "Fetched",
+    "ItemStatus",
+    "Policy",
+    "Wanted",
+    "by_name",
+    "fetch_item",
+    "put_item",
+    "scan_folder",
+    "status_item",
+    "unpack_zip",
+    "verify_item",
+]

@@ -143,13 +143,18 @@ def _attempts(place: Place) -> Iterator[tuple[str, Callable[[], None]]]:
 
 
 def _from_source(place: Place, source: Source) -> None:
-    text = f"{place.item.about}\n\n{place.item.licence.strip()}\n"
-    path = place.folder / LICENCE_FILE
-    if not path.is_file() or path.read_bytes() != text.encode():  # told once, at the first fetch, and kept
-        log.info("%s: licence: %s", place.name, " ".join(place.item.licence.split()))
-        write_text(path, text)
+    keep_licence(place.name, place.item, place.folder)
     log.info("%s: fetching from %s", place.name, source.url)
     from_source(place, source)
+
+
+def keep_licence(name: str, item: Item, folder: Path) -> None:
+    """Say an item's licence once, when its first file comes into `folder`, and keep it there."""
+    text = f"{item.about}\n\n{item.licence.strip()}\n"
+    path = folder / LICENCE_FILE
+    if not path.is_file() or path.read_bytes() != text.encode():
+        log.info("%s: licence: %s", name, " ".join(item.licence.split()))
+        write_text(path, text)
 
 
 def _lacking(place: Place) -> str:

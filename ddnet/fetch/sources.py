@@ -1,4 +1,4 @@
-"""The kinds of sources: a folder of files by URL, a zip, parquet files."""
+"""The kinds of sources: a folder of files by URL, one file by its link, a zip, parquet files."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ def from_source(place: Place, source: Source) -> None:
     """
     if source.files is not None:
         _from_files(place, source.files)
+    elif source.file is not None:
+        _from_file(place, source)
     elif source.archive is not None:
         with _downloads(place, [source.url], ".zip", source) as (path,):
             from_archive(place, path, source.url, whole=True)
@@ -74,6 +76,33 @@ def _from_files(place: Place, base: str) -> None:
     require_room()
     with Client(place.policy) as client:
         for_each(one, missing, place.policy.connections, client.stop)
+
+
+def _from_file(place: Place, source: Source) -> None:
+    """An item's only file behind a link, whatever the link calls it."""
+    if place.wanted.files is None or len(place.wanted.files) != 1:
+        raise SourceFailed(f"it is one file where {place.wanted.needed} belong")
+    [name] = place.wanted.files
+    recorded = place.manifest.recorded(name)
+    if recorded and source.sha256 not in (None, recorded):
+        raise SourceFailed(f"its stated SHA-256 {source.sha256[:12]} is not the recorded {recorded[:12]}")
+    progress = Progress(place.name, 0, "B")
+
+    def check(path: Path) -> None:
+        if problem := place.problem(name, path):
+            raise SourceFailed(problem)
+
+    def expect(size: int, have: int) -> None:
+        progress.total = progress.done + size - have
+        place.require_space(size - have)
+
+    stem = place.partial(urlsplit(source.url).netloc + urlsplit(source.url).path)
+    order = Order(
+        name, source.url, place.folder / name, stem, source.sha256 or recorded, source.md5,
+        check=check, expect=expect, advance=progress.advance,
+    )  # fmt: skip
+    with Client(place.policy) as client:
+        place.add(name, order.target, client.fetch(order), source.url)
 
 
 @contextmanager

@@ -21,12 +21,14 @@ class Wanted:
         count: how many files there must be where `files` is None.
         problem: why a file's content is not what the item is known to be, in words, empty where it is; asked once,
             before its digest is recorded, so that nothing wrong is ever recorded.
+        called: what the files may be called, in words, where that is more than their canonical names.
     """
 
     canonical: Callable[[str], str | None]
     files: tuple[str, ...] | None
     count: int | None = None
     problem: Callable[[Path], str] = lambda path: ""
+    called: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what could never be called complete."""

@@ -141,8 +141,8 @@ def gather(
     for ref in runs:
         evaluation = read_json(ref.folder / "evaluation.json")
         unavailable.update(evaluation.get("unavailable", {}))
-        if "params" in evaluation:  # a compared system's, counted when it was evaluated
-            sizes[ref.variant] = {"params_m": evaluation["params"] / 1e6}
+        if "params" in evaluation:  # a compared system's, known when it was evaluated
+            sizes.setdefault(ref.variant, {"params_m": evaluation["params"] / 1e6})
     merged = merge_provenance(record for ref in runs for record in provenance_records(ref.folder))
     return Evidence(
         images=collect(runs),

@@ -46,9 +46,19 @@ def depth_weights(source: str, fitted: bool) -> str:
 
 
 def learned_from(system: Mapping[str, Any]) -> str:
-    """Where a compared system's weights come from; `system` is a preset's entry of `systems`."""
+    """Where a compared system's weights come from; `system` is an entry of `Plan.learned_systems`."""
     if system["weights"] == "official":
         return "its authors' published weights"
-    options = ", ".join(f"{name} {value}" for name, value in system["training"].items())
-    settings = f" ({options})" if options else ""
-    return f"learned here on this preset's training scenes{settings}; nothing of its authors' files"
+    options = ", ".join(f"{name} {_plain(value)}" for name, value in system["training"].items())
+    if not system.get("recipe"):
+        settings = f" ({options})" if options else ""
+        return f"learned here on this preset's training scenes{settings}; nothing of its authors' files"
+    recipe = "its authors' recipe as far as that is public" if system["recipe"] == "own" else "this preset's own recipe"
+    return f"trained here on this preset's training scenes by {recipe}{f', changed: {options}' if options else ''}"
+
+
+def _plain(value: Any) -> str:
+    """A value in words: `{l1: 1}` as "l1 1", a list joined by slashes."""
+    if isinstance(value, Mapping):
+        return " ".join(f"{name} {_plain(inner)}" for name, inner in value.items())
+    return "/".join(map(_plain, value)) if isinstance(value, list | tuple) else str(value)

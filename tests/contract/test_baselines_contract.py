@@ -7,21 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from baselines import build, system_class, train
-from baselines.network_system import save_weights
+from baselines import build, train
 from ddnet.cli import CONFIG
 from ddnet.config import Baseline, load_baselines, load_settings, load_variants
 from ddnet.data.embedded import index_benchmark, render_split
 from ddnet.data.index import Scene
+from ddnet.data.patches import extract_patches
 from ddnet.errors import DDNetError
-from ddnet.plan import Plan, system_needs
+from ddnet.plan import Plan
+from ddnet.plan_systems import system_needs
 
 BASELINES = load_baselines(CONFIG / "baselines.yaml")
 SMOKE = load_settings(CONFIG / "smoke.yaml")
 WITH_WEIGHTS = sorted({b.system for b in BASELINES.values() if "weights" in system_needs(b.system)})
-LEARNED = [system for system in WITH_WEIGHTS if hasattr(system_class(system), "train")]
+PLAN = Plan(SMOKE, load_variants(CONFIG / "variants.yaml"), BASELINES)
 
 
 @pytest.fixture(scope="session")
@@ -34,23 +34,29 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Scene]]:
     return {split: [scene for scene in found if scene.split == split] for split in ("train", "val")}
 
 
-def learn(system: str, scenes: dict[str, list[Scene]], out: Path) -> dict[str, object]:
-    return train(system, scenes["train"], scenes["val"], out, SMOKE.systems[system].training)
+@pytest.fixture(scope="session")
+def inputs(
+    scenes: dict[str, list[Scene]], weights_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, object]:
+    """What a network is trained from: patches of the training scenes, and the trunks of perceptual losses."""
+    patches = tmp_path_factory.mktemp("patches")
+    extract_patches(scenes["train"], patches, SMOKE.training.patches)
+    return {"patches": patches, "trunks": weights_folder}
+
+
+def learn(system: str, scenes: dict[str, list[Scene]], inputs: dict[str, object], out: Path) -> dict[str, object]:
+    given = inputs if "patches" in system_needs(system) else {}
+    return train(system, scenes["train"], scenes["val"], out, PLAN.training_of(system), given)
 
 
 @pytest.fixture(scope="session")
-def weights(scenes: dict[str, list[Scene]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """What each system that learns has learned in the smoke preset; random weights of a narrow network for others."""
+def weights(
+    scenes: dict[str, list[Scene]], inputs: dict[str, object], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """What each system has learned in the smoke preset."""
     files = {system: tmp_path_factory.mktemp(system) / "weights.npz" for system in WITH_WEIGHTS}
     for system, file in files.items():
-        if system in LEARNED:
-            learn(system, scenes, file)
-        else:
-            kind = system_class(system)
-            torch.manual_seed(0)
-            network = kind.network(min(kind.widths))
-            sizes = {name: getattr(network, name) for name in kind.sizes}
-            save_weights(file, network.state_dict(), min(kind.widths), **sizes)
+        learn(system, scenes, inputs, file)
     return files
 
 
@@ -74,11 +80,11 @@ def test_any_picture_comes_back_finite_in_range_and_the_same_each_time(
     assert (build(BASELINES[name], learned).restore(image, None) == restored).all()
 
 
-@pytest.mark.parametrize("system", LEARNED)
+@pytest.mark.parametrize("system", WITH_WEIGHTS)
 def test_the_same_scenes_teach_the_same_and_scores_are_plain_values(
-    system: str, scenes: dict[str, list[Scene]], weights: dict[str, Path], tmp_path: Path
+    system: str, scenes: dict[str, list[Scene]], inputs: dict[str, object], weights: dict[str, Path], tmp_path: Path
 ) -> None:
-    scores = learn(system, scenes, tmp_path / "weights.npz")
+    scores = learn(system, scenes, inputs, tmp_path / "weights.npz")
     assert scores and json.loads(json.dumps(scores)) == scores
     with np.load(weights[system]) as once, np.load(tmp_path / "weights.npz") as again:
         assert once.files == again.files
@@ -107,7 +113,7 @@ def test_weights_that_are_not_what_they_should_be_are_one_line(
         build(BASELINES[name], tmp_path / "nowhere" / "weights.npz")
 
 
-@pytest.mark.parametrize("system", LEARNED)
+@pytest.mark.parametrize("system", [system for system in WITH_WEIGHTS if "patches" not in system_needs(system)])
 def test_training_options_that_a_system_does_not_take_are_one_line(system: str, tmp_path: Path) -> None:
     with pytest.raises(DDNetError, match=rf"systems\.{system}: .*'stepz'; training takes scenes_train"):
         train(system, [], [], tmp_path / "weights.npz", {"stepz": 3})
@@ -119,7 +125,7 @@ def test_options_may_differ_on_one_dataset() -> None:
 
 
 def test_options_that_a_system_does_not_take_are_one_line() -> None:
-    with pytest.raises(DDNetError, match=r"baseline 'mine': .*'lambda'; ebdb takes method, alpha, lam, iterations"):
+    with pytest.raises(DDNetError, match=r"baseline 'mine': .*'lambda'; ebdb takes method, alpha, lam, iterations, m"):
         build(Baseline(name="mine", system="ebdb", label="Mine", options={"lambda": 3}))
 
 

@@ -208,9 +208,49 @@ def test_weights_that_cannot_be_had_are_refused() -> None:
         with_systems(dmenet={"weights": "train", "training": {"stepz": 3}})
     with pytest.raises(DDNetError, match=r"systems\.jnb\.weights: its authors' file is not public"):
         with_systems(jnb={"weights": "official"})
-    with pytest.raises(DDNetError, match=r"systems\.kpac\.weights: it cannot be trained here yet; write official"):
-        with_systems(kpac={"weights": "train"})
     baselines = load_baselines(CONFIG / "baselines.yaml")
+    without = baselines | {"kpac": baselines["kpac"].model_copy(update={"recipe": None})}
+    preset = load_settings(CONFIG / "embedded.yaml", {"systems": {"kpac": {"weights": "train"}}})
+    with pytest.raises(DDNetError, match=r"systems\.kpac\.weights: nothing says how to train it; give its line"):
+        Plan(preset, load_variants(CONFIG / "variants.yaml"), without)
     photographs = load_settings(CONFIG / "folder.yaml", {"systems": {"dmenet": {"weights": "train"}}})
     with pytest.raises(DDNetError, match=r"systems\.dmenet\.weights: it learns from the true blur"):
         Plan(photographs, load_variants(CONFIG / "variants.yaml"), baselines)
+
+
+def test_a_network_is_trained_by_its_own_recipe_or_by_the_presets() -> None:
+    plan = with_systems(
+        dpdnet={"weights": "train", "training": {"width": 8, "steps": 50}},
+        kpac={"weights": "train", "recipe": "common", "training": {"batch": 3}},
+        jnb={"weights": "train"},
+    )
+    own, common = plan.training_of("dpdnet"), plan.training_of("kpac")
+    assert (own["loss"], own["lr"], own["batch"], own["crop"]) == ({"mse": 1.0}, 2e-5, 5, None)
+    assert (own["width"], own["steps"], own["milestones"]) == (8, 50, [0.3, 0.6, 0.9])
+    training = plan.settings.training
+    assert (common["loss"], common["lr"], common["batch"]) == ({"l1": 1.0}, training.lr, 3)
+    assert common["perceptual"] == training.perceptual.model_dump() and common["steps"] == training.steps
+    assert plan.training_of("jnb") == {}
+    assert [plan.learned_systems[name]["recipe"] for name in ("dpdnet", "kpac", "jnb")] == ["own", "common", ""]
+
+
+def test_the_trunks_of_all_losses_are_fetched() -> None:
+    assert with_systems().trunks == ["vgg16"]
+    assert with_systems(defocusgan={"weights": "train"}).trunks == ["vgg16", "vgg19"]
+    assert with_systems(defocusgan={"weights": "official"}).trunks == ["vgg16"]
+
+
+@pytest.mark.parametrize(
+    ("system", "entry", "message"),
+    [
+        ("dpdnet", {"training": {"stepz": 3}}, r"systems\.dpdnet\.training: unknown key 'stepz'; did you mean 'steps'"),
+        ("dpdnet", {"training": {"crop": 100}}, r"systems\.dpdnet\.training: 'crop' is 100"),
+        ("ifan", {"training": {"crop": None}}, r"systems\.ifan\.training: .*scale needs crop to be a number"),
+        ("ifan", {"training": {"steps": None}}, r"systems\.ifan\.training: .*write steps, or epochs with crop"),
+        ("jnb", {"recipe": "common"}, r"systems\.jnb\.recipe: the common one is for networks that restore"),
+    ],
+)
+def test_recipes_are_checked_when_planning(system: str, entry: dict, message: str) -> None:
+    with pytest.raises(DDNetError, match=message) as caught:
+        with_systems(**{system: {"weights": "train", **entry}})
+    assert "\n" not in str(caught.value)

@@ -11,7 +11,16 @@ from ddnet.config import (
 )
 from ddnet.errors import DDNetError
 from ddnet.files import sha256
-from ddnet.plan import ROOT, TABLES, Plan, cpu_count, depth_needs, gpu_count, slug
+from ddnet.plan import (
+    ROOT,
+    TABLES,
+    Plan,
+    cpu_count,
+    depth_needs,
+    gpu_count,
+    slug,
+)
+from ddnet.plan_systems import system_needs
 
 CONFIG_FOLDER = Path(workflow.basedir) / "workflow" / "config"
 
@@ -39,14 +48,15 @@ def make_plan():
         for name in plan.items:
             source_of(name, sources)
         own = settings.data.kind == "folder"
-        return plan, sources, settings.data.pictures() if own else []
+        finished = {name: plan.pictures(name) for name in plan.measured_baselines}
+        return plan, sources, settings.data.pictures() if own else [], finished
     except DDNetError as error:
         raise SystemExit(
             f"error: {error}"
         ) from None  # one line, without Snakemake's stack of files
 
 
-PLAN, SOURCES, PICTURES = make_plan()
+PLAN, SOURCES, PICTURES, FINISHED = make_plan()
 GPUS = gpu_count()
 DEPTH_SOURCES = {slug(name): name for name in PLAN.depth_sources}
 
@@ -179,8 +189,9 @@ def dumped_baselines(names):
 
 
 def report_inputs(names, baselines=("blurred",)):
-    """The evaluations of the named variants and compared systems, and the variants' sizes."""
+    """The evaluations of the named variants and compared systems, and their networks' sizes."""
     names = list(names)
+    counted = [name for name in baselines if name in PLAN.counted_baselines]
     return {
         "runs": [
             *(
@@ -189,5 +200,5 @@ def report_inputs(names, baselines=("blurred",)):
             ),
             *run_files(names, "per_image.csv"),
         ],
-        "complexity": complexity_files(names),
+        "complexity": complexity_files(names + counted),
     }

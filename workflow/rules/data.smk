@@ -97,6 +97,6 @@ rule fetch_weights:
     threads: CORES_PER_CPU
     params:
         code=PLAN.code(["ddnet.weights"], script="fetch_weights"),
-        perceptual=PLAN.settings.training.perceptual.trunk,
+        trunks=PLAN.trunks,
     script:
         "../scripts/fetch_weights.py"

@@ -23,10 +23,7 @@ REPORT_SETTINGS = {
     "depth_source": PLAN.settings.depth.source,
     "depth_note": depth_note(),
     "trial": PLAN.trial,
-    "systems": {
-        name: system.model_dump(mode="json")
-        for name, system in PLAN.settings.systems.items()
-    },
+    "systems": PLAN.learned_systems,
     "panels": PLAN.settings.evaluation.panels,
 }
 

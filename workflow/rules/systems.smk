@@ -2,9 +2,18 @@
 SYSTEM = "results/systems/{preset}/{system}/"
 
 
+def training_inputs(wildcards):
+    """The index; for a network also the extracted patches and the trunks of perceptual losses."""
+    inputs = {"index": "data/{preset}/index.csv"}
+    if "patches" in system_needs(wildcards.system):
+        inputs["patches"] = "data/{preset}/patches/patches.csv"
+        inputs["trunks"] = "data/weights/fetched.json"
+    return inputs
+
+
 rule train_system:
     input:
-        index="data/{preset}/index.csv",
+        unpack(training_inputs),
     output:
         weights=SYSTEM + "weights.npz",
         manifest=SYSTEM + "manifest.json",
@@ -19,7 +28,7 @@ rule train_system:
     resources:
         gpu=min(1, GPUS),
     params:
-        training=lambda wildcards: PLAN.settings.systems[wildcards.system].training,
+        training=lambda wildcards: PLAN.training_of(wildcards.system),
         code=lambda wildcards: PLAN.code(
             [f"baselines.{wildcards.system}"], script="train_system"
         ),
@@ -46,6 +55,28 @@ rule import_system:
         "../scripts/import_system.py"
 
 
+rule count_system:
+    output:
+        "results/complexity/{preset}/{baseline}.json",
+    log:
+        "logs/{preset}/count_system/{baseline}.log",
+    wildcard_constraints:
+        baseline=one_of(PLAN.counted_baselines),
+    threads: CORES_PER_CPU
+    params:
+        system=lambda wildcards: PLAN.baselines[wildcards.baseline].system,
+        size=PLAN.settings.complexity.size,
+        code=lambda wildcards: PLAN.code(
+            [
+                "baselines.complexity",
+                f"baselines.{PLAN.baselines[wildcards.baseline].system}",
+            ],
+            script="count_system",
+        ),
+    script:
+        "../scripts/count_system.py"
+
+
 rule evaluate_baseline:
     input:
         index="data/{preset}/index.csv",
@@ -53,6 +84,7 @@ rule evaluate_baseline:
         learned=lambda wildcards: learned_weights(
             PLAN.baselines[wildcards.baseline].system
         ),
+        pictures=lambda wildcards: FINISHED[wildcards.baseline],
     output:
         images="results/runs/{preset}/{baseline}/per_image.csv",
         summary="results/runs/{preset}/{baseline}/evaluation.json",

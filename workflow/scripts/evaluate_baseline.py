@@ -21,7 +21,7 @@ with job_log(str(job.log)):
     metrics, unavailable = build_metrics(job.params.evaluation["metrics"], weights, str(best_device()))
     scenes, rows = read_index(job.input.index, split="test"), []
     learned = Path(job.input.learned) if job.input.learned else None
-    for dataset in dict.fromkeys(scene.dataset for scene in scenes):
+    for dataset in filter(baseline.measured_on, dict.fromkeys(scene.dataset for scene in scenes)):
         restorer = build(baseline, learned, dataset)
         same = [scene for scene in scenes if scene.dataset == dataset]
         rows += evaluate(restorer, same, lambda scene: None, metrics, Path(job.output.images).parent, save="none")

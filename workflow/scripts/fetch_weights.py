@@ -10,5 +10,5 @@ job = snakemake
 with job_log(str(job.log)):
     folder = Path(job.output.manifest).parent
     # The manifest itself is not declared, or Snakemake would delete it, and with it the knowledge of what is there.
-    fetched = fetch_weights(required=["alexnet", job.params.perceptual], optional=["squeezenet1_1"], folder=folder)
+    fetched = fetch_weights(required=["alexnet", *job.params.trunks], optional=["squeezenet1_1"], folder=folder)
     write_json(job.output.manifest, fetched)

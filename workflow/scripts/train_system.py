@@ -16,6 +16,8 @@ torch.set_num_threads(job_threads(job.threads))
 with job_log(str(job.log)):
     watch, out = Stopwatch(), Path(job.output.weights)
     learned_on, val = (read_index(job.input.index, split=split) for split in ("train", "val"))
-    scores = train(job.wildcards.system, learned_on, val, out, job.params.training)
+    inputs = {name: Path(job.input.get(name)).parent for name in ("patches", "trunks") if job.input.get(name)}
+    inputs |= {"stamp": job.params.code} if inputs else {}
+    scores = train(job.wildcards.system, learned_on, val, out, job.params.training, inputs)
     record = {"weights": "train", "training": job.params.training, "scores": scores}
     write_json(job.output.manifest, record | {"provenance": watch.manifest(code_digest=job.params.code)})

@@ -1,0 +1,243 @@
+"""Published weights that a person has downloaded: recognised, checked by a full conversion, and kept where the workflow
+looks for them; and a list of what there could be.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ddnet.config import Item, source_of
+from ddnet.engine.compared import compared_systems
+from ddnet.engine.fetch_data import WEIGHTS, folder_of
+from ddnet.errors import DDNetError
+from ddnet.fetch import Fetched, put_item, scan_folder, unpack_zip
+from ddnet.fetch.manifest import Manifest
+from ddnet.files import sha256
+from ddnet.registry import did_you_mean
+
+Files = dict[str, Path]
+RESULTS = Path("results", "systems")
+PACKED = "packed"  # where a zip's files go for the time of an import
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What a file was recognised as: the item, its parameters, where it is now."""
+
+    name: str
+    parameters: int
+    fetched: Fetched
+    folder: Path
+
+
+def import_weights(path: Path, items: Mapping[str, Item], name: str | None = None) -> Imported:
+    """Recognise published weights and copy them to `data/weights/<item>/`, recorded as by the workflow's fetch.
+
+    A file is first tried as the items that it is called like, and where there are none as any item of one file; what
+    counts is whether all of it fits. Nothing in it is executed.
+
+    Args:
+        path: the published file, or a folder or a zip that contains it.
+        items: the table of sources.
+        name: which item it is; None: found out.
+
+    Raises:
+        DDNetError: no such file or item; nothing fits, or more than one item does; another file is there already.
+            Nothing has been written then.
+    """
+    if name is not None and name not in WEIGHTS:
+        raise DDNetError(f"no published weights '{name}'{did_you_mean(name, WEIGHTS)}")
+    try:
+        with tempfile.TemporaryDirectory(prefix="ddnet-weights-") as scratch:
+            return _import(path, items, [name] if name else list(WEIGHTS), Path(scratch))
+    except OSError as error:
+        reason = error.strerror or error
+        raise DDNetError(f"{error.filename or path}: {reason}; correct that and import again") from None
+
+
+def _import(path: Path, items: Mapping[str, Item], names: Sequence[str], scratch: Path) -> Imported:
+    candidates = _candidates(path, names, items, scratch)
+    if not candidates:
+        expected = f"{names[0]}: {expected_files(names[0])}" if len(names) == 1 else "`ddnet weights list`"
+        raise DDNetError(f"{path}: holds no published weights that are expected, by name; see {expected}")
+    fits: dict[str, tuple[int, dict[str, str]]] = {}
+    problems: dict[str, str] = {}
+    for name, files in candidates.items():
+        digests = {canonical: sha256(file) for canonical, file in files.items()}
+        try:
+            fits[name] = _parameters(name, files, scratch / name, path), digests
+        except DDNetError as error:
+            problems[name] = str(error)
+    if not fits and len(problems) == 1:
+        raise DDNetError(f"{next(iter(problems))}: {next(iter(problems.values()))}")
+    if len(problems) > 2 and not fits:  # its name says nothing, and everything was tried
+        tried = ", ".join(problems)
+        raise DDNetError(f"{path}: no published weights that this suite knows (tried: {tried}); --as NAME says why not")
+    if not fits:
+        said = "; ".join(f"not {name}: {problem}" for name, problem in problems.items())
+        raise DDNetError(f"{path}: no published weights that this suite knows ({said})")
+    if len(fits) > 1:
+        raise DDNetError(f"{path}: holds weights of {', '.join(fits)}; say which by --as, one at a time")
+    [(name, (parameters, digests))] = fits.items()
+    folder = folder_of(name)
+    fetched = put_item(
+        name, source_of(name, items), WEIGHTS[name](), folder, candidates[name], f"imported from {path.name}", digests
+    )
+    return Imported(name, parameters, fetched, folder)
+
+
+def _candidates(path: Path, names: Sequence[str], items: Mapping[str, Item], scratch: Path) -> dict[str, Files]:
+    """The files of every item that `path` may be, by canonical name."""
+    if path.is_dir():
+        return _all_of(names, lambda name: scan_folder(path, WEIGHTS[name]())[0])
+    if not path.is_file():
+        raise DDNetError(f"{path}: no such file or folder")
+
+    def unpacked(name: str) -> Files:
+        gigabytes = source_of(name, items).gigabytes
+        return unpack_zip(path, WEIGHTS[name](), scratch / PACKED / name, gigabytes, str(path))
+
+    # PyTorch's and NumPy's files are zips, too, but hold no file that is called so.
+    if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
+        found = _all_of(names, unpacked)
+        if found or path.suffix.lower() == ".zip":
+            return found
+    return _all_of(names, lambda name: _beside(path, name)) or _all_of(names, lambda name: _renamed(path, name))
+
+
+def _all_of(names: Sequence[str], find: Callable[[str], Files]) -> dict[str, Files]:
+    """What is found of every item that all files of are found of.
+
+    Raises:
+        DDNetError: there is none, and one of them cannot be told.
+    """
+    found: dict[str, Files] = {}
+    problem: DDNetError | None = None
+    for name in names:
+        try:
+            files = find(name)
+        except DDNetError as error:
+            problem = problem or error
+            continue
+        if not WEIGHTS[name]().missing(set(files)):
+            found[name] = files
+    if problem and not found:
+        raise problem
+    return found
+
+
+def _beside(path: Path, name: str) -> Files:
+    """An item's files where one of them is given: itself, and the others from the same folder."""
+    wanted = WEIGHTS[name]()
+    own = wanted.name_of(path.name)
+    if own is None:
+        return {}
+    others = {canonical: path.with_name(canonical) for canonical in wanted.files or () if canonical != own}
+    return {own: path, **{canonical: file for canonical, file in others.items() if file.is_file()}}
+
+
+def _renamed(path: Path, name: str) -> Files:
+    wanted = WEIGHTS[name]()
+    return {wanted.files[0]: path} if wanted.files is not None and len(wanted.files) == 1 else {}
+
+
+def _parameters(name: str, files: Files, stage: Path, path: Path) -> int:
+    """Parameters of an item's network, of which every file has been read to its end.
+
+    Raises:
+        DDNetError: a file is not what it must be; the message names it as it was given.
+    """
+    stage.mkdir()
+    for canonical, file in files.items():
+        (stage / canonical).symlink_to(file.resolve())
+    try:
+        return CHECKS.get(name, _check_compared)(name, stage)
+    except DDNetError as error:
+        text = str(error)
+        for canonical, file in files.items():
+            shown = f"{path}, {canonical}" if file.is_relative_to(stage.parent / PACKED) else str(file)
+            text = text.replace(str(stage / canonical), shown)
+        raise DDNetError(text.replace(str(stage), str(path))) from None
+    except Exception as error:  # a file of unknown origin can make its reader raise anything
+        raise DDNetError(f"{path}: not readable as weights of {name} ({type(error).__name__})") from None
+
+
+def _check_compared(name: str, folder: Path) -> int:
+    out = folder / "converted" / "weights.npz"
+    return int(compared_systems("official_weights").convert_official(name, folder, out))
+
+
+def _check_monodepth2(_: str, folder: Path) -> int:
+    from ddnet.depth._weights import load_weights
+
+    [network] = load_weights(folder).networks
+    return sum(value.numel() for value in network.parameters())
+
+
+def _check_depth_anything(_: str, folder: Path) -> int:
+    from ddnet.depth.depth_anything import DepthAnything
+
+    return sum(value.numel() for value in DepthAnything(folder).network.parameters())
+
+
+def _check_released(name: str, folder: Path) -> int:
+    from ddnet.models import count_parameters
+    from ddnet.models.released import load_released
+
+    [file] = WEIGHTS[name]().files or ()
+    return count_parameters(load_released(folder / file))
+
+
+CHECKS: dict[str, Callable[[str, Path], int]] = {
+    "monodepth2": _check_monodepth2,
+    "depth_anything": _check_depth_anything,
+    "ddnet": _check_released,
+}
+
+
+def expected_files(name: str) -> str:
+    """What an item's files are called, in words."""
+    wanted = WEIGHTS[name]()
+    return wanted.called or ", ".join(wanted.files or ())
+
+
+def here(name: str) -> str:
+    """Whether an item's files are here, whether they are as recorded, and what was made of them; empty: not here."""
+    try:
+        return _here(name)
+    except DDNetError as error:  # two files that stand for one, or a damaged manifest
+        return str(error)
+
+
+def _here(name: str) -> str:
+    folder, wanted = folder_of(name), WEIGHTS[name]()
+    files = scan_folder(folder, wanted)[0] if folder.is_dir() else {}
+    if wanted.missing(set(files)):
+        return ""
+    manifest, digests = Manifest(folder), {canonical: sha256(file) for canonical, file in files.items()}
+    changed = [key for key, digest in digests.items() if manifest.recorded(key) not in (None, digest)]
+    if changed:
+        return f"{folder}, but {changed[0]} is not what was recorded; delete the folder and import or fetch again"
+    known = all(manifest.recorded(key) for key in digests)
+    said = f"{folder}, SHA-256 {', '.join(digest[:12] for digest in digests.values())}"
+    said += " as recorded" if known else " not recorded yet: `ddnet weights import` checks and records it"
+    converted = [path.parent for path in sorted(RESULTS.glob(f"*/{name}/manifest.json")) if _made_of(path, digests)]
+    if converted:
+        said += f"; converted: {', '.join(map(str, converted))}"
+    elif name not in CHECKS:
+        said += "; not converted yet"
+    return said
+
+
+def _made_of(path: Path, digests: Mapping[str, str]) -> bool:
+    """Whether a system's manifest says that its weights were converted from files of these digests."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return record["weights"] == "official" and record["digests"] == digests
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,266 @@
+"""`ddnet.load`: whatever was trained or imported here, ready to restore pictures."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from ddnet.config import Baseline, Depth, Variant, load_baselines, load_variants
+from ddnet.engine.checkpoint import load_run
+from ddnet.engine.compared import compared_systems
+from ddnet.engine.evaluate import ModelRestorer, Restorer, best_device
+from ddnet.engine.fetch_data import WEIGHTS, folder_of
+from ddnet.engine.picture_depth import PictureDepth, preset_of, project_of
+from ddnet.errors import DDNetError
+from ddnet.fetch import scan_folder
+from ddnet.images import FloatArray
+from ddnet.models.released import load_released
+from ddnet.plan import ROOT
+from ddnet.plan_systems import system_needs
+from ddnet.registry import did_you_mean
+
+log = logging.getLogger(__name__)
+
+RELEASED = "ddnet"
+CONFIG = ROOT / "workflow" / "config"
+RUNS, SYSTEMS = Path("results", "runs"), Path("results", "systems")
+MODEL, MANIFEST, WEIGHTS_FILE = "model.pt", "manifest.json", "weights.npz"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network or a compared system.
+
+    Attributes:
+        name: of the variant or the system.
+        source: where its weights are from; empty for a system without any.
+        restorer: what does the work.
+        depth: how depth is estimated from a picture where none is given; None: it needs no depth.
+    """
+
+    name: str
+    source: str
+    restorer: Restorer
+    depth: PictureDepth | None = None
+
+    def restore(self, image: FloatArray, depth: FloatArray | None = None) -> FloatArray:
+        """Restore one picture as a whole.
+
+        Args:
+            image: (H, W, 3) float RGB in [0, 1], of any size.
+            depth: (H, W) float normalised inverse depth in [0, 1], 1 nearest; None: estimated from the image as in the
+                evaluation of the run's preset, where the network guided by depth has one. Not used by any other.
+
+        Returns:
+            (H, W, 3) float32 RGB in [0, 1].
+
+        Raises:
+            DDNetError: not such a picture or depth; depth is needed and cannot be estimated here; too little memory.
+        """
+        image = _checked(image, "the image", 3)
+        if self.depth is None:
+            depth = None
+        elif depth is None:
+            depth = self.depth.estimate(image)
+        else:
+            depth = _checked(depth, "the depth", 2)
+            if depth.shape != image.shape[:2]:
+                raise DDNetError(f"the depth is {depth.shape}, the image {image.shape[:2]}; give depth of its size")
+        cudnn: Any = torch.backends.cudnn
+        try:
+            with cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):  # as evaluated
+                restored = np.asarray(self.restorer.restore(image, depth))
+        except torch.OutOfMemoryError:
+            raise DDNetError(
+                f"a picture of {image.shape[1]}x{image.shape[0]} px does not fit into the GPU's memory; "
+                "use a GPU with more, or set CUDA_VISIBLE_DEVICES= (empty) to run on the processor"
+            ) from None
+        return np.clip(restored, 0.0, 1.0).astype(np.float32)
+
+
+def _checked(value: Any, what: str, dimensions: int) -> FloatArray:
+    """An (H, W, 3) image or an (H, W) map as float32, refused where it is none in [0, 1]."""
+    array = np.asarray(value)
+    shape = "(H, W, 3)" if dimensions == 3 else "(H, W)"
+    if array.ndim != dimensions or array.size == 0 or (dimensions == 3 and array.shape[2] != 3):
+        raise DDNetError(f"{what} is {array.shape}; give {shape}")
+    if array.dtype.kind != "f":
+        hint = f"; divide by {np.iinfo(array.dtype).max}" if array.dtype.kind == "u" else ""
+        raise DDNetError(f"{what} is of type {array.dtype}; give floating point in [0, 1]{hint}")
+    low, high = float(array.min()), float(array.max())
+    if not (low >= 0.0 and high <= 1.0):  # a NaN is neither
+        raise DDNetError(f"{what} spans {low:.4g} to {high:.4g}; give values in [0, 1]")
+    return array.astype(np.float32)
+
+
+def load(path_or_name: str | Path) -> Loaded:
+    """Something that restores pictures, by where it lies or by its name; names are looked up in the working directory.
+
+    Args:
+        path_or_name: a run's folder (`results/runs/<preset>/<variant>-seed<n>`) or its model.pt; a compared system's
+            folder (`results/systems/<preset>/<system>`) or its weights.npz; a variant's name, for the best of its
+            finished runs; a compared system's name (a line of baselines.yaml), with its authors' weights where they
+            were fetched or imported, otherwise with those that were learned last; `ddnet`, for the network with the
+            weights that the paper's authors published.
+
+    Raises:
+        DDNetError: no such thing, nothing trained or imported for it yet, or files that are damaged.
+    """
+    path, name = Path(path_or_name), str(path_or_name)
+    plain = isinstance(path_or_name, str) and path.name == name and not path.suffix
+    known = _known() if plain else {}
+    if name in known:
+        return known[name]()
+    if path.is_dir() or path.is_file():
+        return _load_path(path)
+    if plain:
+        raise DDNetError(f"nothing is called '{name}'{did_you_mean(name, known)}")
+    raise DDNetError(f"{path}: no such file or folder; give a run's folder, or a name such as ddnet_1b")
+
+
+def _known() -> dict[str, Callable[[], Loaded]]:
+    """What each name stands for."""
+    known: dict[str, Callable[[], Loaded]] = {}
+    for run in _runs():
+        variant = run.name.rpartition("-seed")[0]
+        known[variant] = lambda variant=variant: _best_run(variant)  # type: ignore[misc]
+    for name, line in _table("baselines.yaml", load_baselines).items():
+        known[name] = lambda line=line: _compared(line)  # type: ignore[misc]
+    for name, variant_line in _table("variants.yaml", load_variants).items():
+        for called in (name, *variant_line.aliases):
+            known[called] = lambda name=name: _best_run(name)  # type: ignore[misc]
+    known[RELEASED] = _released
+    return known
+
+
+def _table(file: str, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    path = CONFIG / file
+    return read(path) if path.is_file() else {}  # installed without the workflow
+
+
+def _load_path(path: Path) -> Loaded:
+    if path.is_dir():
+        inside = [path / name for name in (MODEL, WEIGHTS_FILE) if (path / name).is_file()]
+        if not inside:
+            raise DDNetError(f"{path}: neither {MODEL} nor {WEIGHTS_FILE} is in it; give a finished run's folder")
+        path = inside[0]
+    if path.suffix == ".npz":
+        system = path.absolute().parent.name
+        if not (ROOT / "baselines" / f"{system}.py").is_file() or "weights" not in system_needs(system):
+            raise DDNetError(f"{path}: no compared system '{system}' has weights; its folder must bear its name")
+        return _built(Baseline(name=system, system=system, label=system), path, str(path))
+    return _load_run(path)
+
+
+def _load_run(path: Path) -> Loaded:
+    run = load_run(path)
+    folder = path.absolute().parent
+    depth = None
+    if run.variant.uses_depth:
+        preset = folder.parent.name
+        spec = _manifest(folder).get("depth_source") or _depth_source(run.variant, preset)
+        depth = PictureDepth(str(spec), preset, preset_of(preset), project_of(folder), f"{run.variant.name} ({path})")
+    return Loaded(run.variant.name, str(path), ModelRestorer(run.model, best_device()), depth)
+
+
+def _depth_source(variant: Variant, preset: str) -> str:
+    """Of a run without a manifest."""
+    return variant.depth_source or (preset_of(preset) or Depth()).source
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """What a run's training wrote down; empty where it did not end."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def _runs() -> list[Path]:
+    """Folders of the finished runs."""
+    return [path.parent for path in sorted(RUNS.glob(f"*/*-seed*/{MODEL}")) if _manifest(path.parent)]
+
+
+def _best_run(variant: str) -> Loaded:
+    """Of the runs that saw most training pictures, the one with the best validation.
+
+    Validation compares runs of one preset; between presets, whose data differ, the longer training is taken.
+    """
+    runs = [run for run in _runs() if run.name.rpartition("-seed")[0] == variant]
+    if not runs:
+        raise DDNetError(
+            f"variant '{variant}' has no finished run in {RUNS}; train it (`snakemake --cores 8 all`), or give the "
+            "folder of a run that is elsewhere"
+        )
+
+    def merit(run: Path) -> tuple[float, float]:
+        facts = _manifest(run)
+        batch = facts.get("settings", {}).get("training", {}).get("batch", 1)
+        return float(facts.get("steps", 0) * batch), float(facts.get("best_val_psnr", float("-inf")))
+
+    best = max(runs, key=merit)
+    log.info("%s: %s, of %d finished runs; validation %.2f dB", variant, best, len(runs), merit(best)[1])
+    return _load_run(best / MODEL)
+
+
+def _compared(line: Baseline) -> Loaded:
+    """A compared system with its authors' weights, or else with those that were learned last."""
+    system = line.system
+    if "pictures" in system_needs(system):
+        raise DDNetError(f"{line.name}: its pictures were restored elsewhere; it can restore no others")
+    if "weights" not in system_needs(system):
+        return Loaded(line.name, "", compared_systems().build(line))
+    found = sorted(SYSTEMS.glob(f"*/{system}/{WEIGHTS_FILE}"), key=lambda file: file.stat().st_mtime)
+    official = [file for file in found if _manifest(file.parent).get("weights") == "official"]
+    if official:
+        return _built(line, official[-1], f"its authors' weights, {official[-1]}")
+    if system in WEIGHTS and (folder := _imported(system)):
+        with TemporaryDirectory(prefix="ddnet-load-") as scratch:
+            file = Path(scratch, WEIGHTS_FILE)
+            compared_systems("official_weights").convert_official(system, folder, file)
+            return _built(line, file, f"its authors' weights, {folder}")
+    if not found:
+        authors = "import its authors' file (`ddnet weights list` says where it is published), or "
+        raise DDNetError(
+            f"{line.name}: no weights of {system} are here; {authors if system in WEIGHTS else ''}train it: "
+            f"`systems: {{{system}: {{weights: train}}}}` in a preset"
+        )
+    return _built(line, found[-1], f"learned, {found[-1]}")
+
+
+def _built(line: Baseline, weights: Path, source: str) -> Loaded:
+    log.info("%s: %s", line.name, source)
+    return Loaded(line.name, source, compared_systems().build(line, weights))
+
+
+def _imported(item: str) -> Path | None:
+    """The folder that holds all files of an item of weights; None where they are not here."""
+    folder, wanted = folder_of(item), WEIGHTS[item]()
+    files = scan_folder(folder, wanted)[0] if folder.is_dir() else {}
+    return None if wanted.missing(set(files)) else next(iter(files.values())).parent
+
+
+def _released() -> Loaded:
+    """The network with the weights that the paper's authors published."""
+    folder, wanted = folder_of(RELEASED), WEIGHTS[RELEASED]()
+    files = scan_folder(folder, wanted)[0] if folder.is_dir() else {}
+    if not files:
+        raise DDNetError(
+            f"{RELEASED}: the weights that its authors published are not here; `ddnet weights list` says where they "
+            "are published, `ddnet weights import FILE` takes them in"
+        )
+    [file] = files.values()
+    model = load_released(file)
+    log.info("%s: its authors' weights, %s", RELEASED, file)
+    published = Depth(fit=None)  # Monodepth2's own, at its own size
+    depth = PictureDepth(published.source, "", published, Path(), f"{RELEASED} ({file})")
+    return Loaded(RELEASED, str(file), ModelRestorer(model, best_device()), depth)

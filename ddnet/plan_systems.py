@@ -1,0 +1,165 @@
+"""What a preset asks of the compared systems: which are measured, with what weights, how trained."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ddnet.code_digest import declared_needs, has_base, keywords_of
+from ddnet.config import Baseline, LearnedSystem, Recipe, Settings, common_recipe, files_under, merged_recipe
+from ddnet.errors import DDNetError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def system_needs(system: str) -> frozenset[str]:
+    """What a compared system says it needs, likewise.
+
+    `weights` where they have to be learned or fetched; then also `official` where its authors' file can be read,
+    and `true_defocus` where it learns from the true blur.
+    """
+    return declared_needs(ROOT / "baselines" / f"{system}.py")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """The end of a message about an unknown name: the nearest one, and all that there are."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"{hint} (allowed: {', '.join(known)})"
+
+
+class ComparedSystems:
+    """The part of a plan that concerns the compared systems."""
+
+    settings: Settings
+    baselines: dict[str, Baseline]
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Names of the test sets: the main one and, where there is one, that of Table 1."""
+        data = self.settings.data
+        if data.kind == "folder":
+            return (data.name, f"{data.name}_second") if data.second else (data.name,)
+        return ("embedded", "embedded_ood") if data.kind == "embedded" else ("dpdd", "realdof")
+
+    def check_systems(self) -> None:
+        """Refuse lines and settings that ask for what a system does not have.
+
+        Raises:
+            DDNetError: a system that does not exist, weights that cannot be had, a training that cannot be done.
+        """
+        for name, baseline in self.baselines.items():
+            file = f"baselines/{baseline.system}.py"
+            if not (ROOT / file).is_file():
+                raise DDNetError(f"baseline '{name}': no system '{baseline.system}'; correct it, or write {file}")
+        for name, system in self.settings.systems.items():
+            self._check_system(name, system)
+
+    def _check_system(self, name: str, system: LearnedSystem) -> None:
+        needs, kind = system_needs(name), self.settings.data.kind
+        if "weights" not in needs:
+            systems = [path.stem for path in sorted((ROOT / "baselines").glob("*.py"))]
+            learned = [system for system in systems if "weights" in system_needs(system)]
+            raise DDNetError(f"systems: no compared system '{name}' needs weights{nearest(name, learned)}")
+        if system.weights == "official" and "official" not in needs:
+            raise DDNetError(f"systems.{name}.weights: its authors' file is not public; write train or none")
+        if system.weights != "train":
+            return
+        own = self._own_recipe(name)
+        options = keywords_of(ROOT / "baselines" / f"{name}.py", "train")
+        if own is None and system.recipe == "common":
+            raise DDNetError(f"systems.{name}.recipe: the common one is for networks that restore pictures; write own")
+        if own is None and options is None:
+            raise DDNetError(
+                f"systems.{name}.weights: nothing says how to train it; give its line of the baselines file a "
+                "`recipe`, or write official or none"
+            )
+        if "true_defocus" in needs and kind != "embedded":
+            raise DDNetError(
+                f"systems.{name}.weights: it learns from the true blur, which data of kind '{kind}' does not have; "
+                "write official or none"
+            )
+        for option in system.training.keys() - {*(options or ())} if own is None else ():
+            raise DDNetError(f"systems.{name}.training: unknown key '{option}'{nearest(option, options or ())}")
+        self.training_of(name)
+
+    def _own_recipe(self, system: str) -> Recipe | None:
+        recipes = [line.recipe for line in self.baselines.values() if line.system == system and line.recipe]
+        return recipes[0] if recipes else None
+
+    def training_of(self, system: str) -> dict[str, Any]:
+        """How a compared system is trained: the values of its recipe, or the arguments of its own training."""
+        chosen, own = self.settings.systems[system], self._own_recipe(system)
+        if own is None:
+            return chosen.training
+        recipe = common_recipe(self.settings.training) if chosen.recipe == "common" else own
+        return merged_recipe(recipe, chosen.training, f"systems.{system}.training").model_dump(mode="json")
+
+    @property
+    def learned_systems(self) -> dict[str, dict[str, Any]]:
+        """What the preset says of the compared systems that need weights; `recipe` is empty for one without recipes."""
+        return {
+            name: system.model_dump(mode="json") | ({} if self._own_recipe(name) else {"recipe": ""})
+            for name, system in self.settings.systems.items()
+        }
+
+    @property
+    def trunks(self) -> list[str]:
+        """Pretrained trunks of the perceptual losses, the preset's own first."""
+        trained = [self.training_of(name).get("perceptual") for name in self.systems_with("train")]
+        used = [term["trunk"] for term in trained if term and term["weight"]]
+        return list(dict.fromkeys([self.settings.training.perceptual.trunk, *used]))
+
+    @property
+    def measured_baselines(self) -> list[str]:
+        """The compared systems without those that need weights and are not given any, or are not for these datasets."""
+        return [
+            name
+            for name, b in self.baselines.items()
+            if self.weights_of(b.system) != "none" and any(map(b.measured_on, self.datasets))
+        ]
+
+    @property
+    def counted_baselines(self) -> list[str]:
+        """The measured ones that are networks, whose parameters and MACs are counted."""
+
+        def is_network(system: str) -> bool:
+            return system == "dmenet" or has_base(ROOT / "baselines" / f"{system}.py", "NetworkSystem")
+
+        return [name for name in self.measured_baselines if is_network(self.baselines[name].system)]
+
+    def weights_of(self, system: str) -> str:
+        """Where a compared system has its weights from: train, official or none; empty for one that needs none."""
+        if "weights" not in system_needs(system):
+            return ""
+        return self.settings.systems[system].weights if system in self.settings.systems else "none"
+
+    def systems_with(self, weights: str) -> list[str]:
+        """Compared systems whose weights are had in this way."""
+        return sorted({b.system for b in self.baselines.values() if self.weights_of(b.system) == weights})
+
+    def pictures(self, baseline: str) -> list[str]:
+        """Finished pictures that a line of the baselines file measures: it is measured anew where one changes.
+
+        Raises:
+            DDNetError: no folder is named, or nothing is in it.
+        """
+        line = self.baselines[baseline]
+        if "pictures" not in system_needs(line.system):
+            return []
+        measured = filter(line.measured_on, self.datasets)
+        folders = dict.fromkeys(str(line.options_on(dataset).get("folder", "")) for dataset in measured)
+        key, fix = f"baseline '{baseline}': options.folder", "name one with restored pictures"
+        if "" in folders:
+            raise DDNetError(f"{key}: is not given; {fix}")
+        return [file for folder in folders for file in files_under(Path(folder), key, fix)]
+
+    @property
+    def map_systems(self) -> list[str]:
+        """Compared systems whose defocus maps are scored against the true blur; none where that is unknown."""
+        if self.settings.data.kind != "embedded":
+            return []
+        measured = dict.fromkeys(self.baselines[name].system for name in self.measured_baselines)
+        return [name for name in measured if has_base(ROOT / "baselines" / f"{name}.py", "MapBased")]

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from baselines.blurred import Blurred
+from baselines.external import External
+from ddnet.config import Baseline, load_baselines, load_settings, load_variants
+from ddnet.data.index import Scene, describe_pair
+from ddnet.engine.evaluate import evaluate, write_evaluation, write_per_image
+from ddnet.errors import DDNetError
+from ddnet.images import FloatArray, write_image
+from ddnet.metrics import build_metrics
+from ddnet.metrics._base import Metric
+from ddnet.plan import ROOT, Plan
+from ddnet.report.collect import read_images
+
+CONFIG = ROOT / "workflow" / "config"
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> list[Scene]:
+    found = []
+    for number in range(2):
+        rng = np.random.default_rng(number)
+        image, target = tmp_path / f"{number}_image.png", tmp_path / f"{number}_target.png"
+        write_image(image, rng.random((32, 40, 3), np.float32))
+        write_image(target, rng.random((32, 40, 3), np.float32))
+        found.append(describe_pair("photos", "test", f"scene_{number}", "", image, target, None))
+    return found
+
+
+def test_the_blurred_pictures_as_files_score_as_the_blurred_pictures(scenes: list[Scene], tmp_path: Path) -> None:
+    for scene in scenes:
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        (tmp_path / "mine" / f"{scene.scene}.png").write_bytes(scene.image.read_bytes())
+    metrics, _ = build_metrics(["psnr", "ssim", "mae"], tmp_path)
+    rows = evaluate(External(tmp_path / "mine"), scenes, lambda scene: None, metrics, tmp_path, save="none")
+    blurred = evaluate(Blurred(), scenes, lambda scene: None, metrics, tmp_path, save="none")
+    assert rows == [{name: value for name, value in row.items() if name != "seconds"} for row in blurred]
+    write_per_image(tmp_path / "per_image.csv", rows)
+    assert (tmp_path / "per_image.csv").read_text().splitlines()[1].endswith(",")  # nobody timed them
+    assert read_images(tmp_path / "per_image.csv")["seconds"].isna().all()
+    assert write_evaluation(tmp_path / "evaluation.json", rows, {})["images"] == {"photos": 2}
+    assert math.isfinite(rows[0]["psnr"])
+
+
+def test_a_missing_picture_is_said_before_any_is_measured(scenes: list[Scene], tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "scene_0.png").write_bytes(scenes[0].image.read_bytes())
+
+    class Never(Metric):
+        def measure(self, restored: FloatArray, target: FloatArray) -> float:
+            raise AssertionError("measured")
+
+    with pytest.raises(DDNetError, match=r"^1 of 2 restored pictures are missing in .*mine, the first: scene_1; write"):
+        evaluate(External(tmp_path / "mine"), scenes, lambda scene: None, {"psnr": Never()}, tmp_path, save="none")
+
+
+def plan(line: Baseline | None, preset: str = "smoke") -> Plan:
+    lines = load_baselines(CONFIG / "baselines.yaml") | ({} if line is None else {line.name: line})
+    return Plan(load_settings(CONFIG / f"{preset}.yaml"), load_variants(CONFIG / "variants.yaml"), lines)
+
+
+def test_finished_pictures_are_inputs_of_their_measurement(tmp_path: Path) -> None:
+    write_image(tmp_path / "paper" / "1.png", np.zeros((8, 8, 3), np.float32))
+    write_image(tmp_path / "own" / "2.png", np.zeros((8, 8, 3), np.float32))
+    options = {"folder": str(tmp_path / "paper")}
+    other = {"embedded_ood": {"folder": str(tmp_path / "own")}}
+    line = Baseline(name="mine", system="external", label="Mine", options=options, per_dataset=other)
+    assert plan(line).pictures("mine") == [str(tmp_path / "paper" / "1.png"), str(tmp_path / "own" / "2.png")]
+    assert plan(line).pictures("blurred") == []
+    here = line.model_copy(update={"datasets": ("embedded",)})
+    assert plan(here).pictures("mine") == [str(tmp_path / "paper" / "1.png")]
+    gone = line.model_copy(update={"options": {"folder": str(tmp_path / "gone")}})
+    with pytest.raises(DDNetError, match=r"baseline 'mine': options.folder: no pictures in .*gone; name one with"):
+        plan(gone).pictures("mine")
+    with pytest.raises(DDNetError, match=r"baseline 'mine': options.folder: is not given; name one"):
+        plan(line.model_copy(update={"options": {}})).pictures("mine")
+
+
+def test_a_line_for_other_datasets_is_not_measured() -> None:
+    line = Baseline(name="mine", system="external", label="Mine", options={"folder": "x"}, datasets="dpdd")
+    assert "mine" not in plan(line).measured_baselines
+    assert "mine" in plan(line, "paper").measured_baselines
+    assert line.measured_on("dpdd") and not line.measured_on("realdof")
+
+
+def test_networks_are_counted_and_other_systems_not() -> None:
+    chosen = plan(None, "paper")
+    assert "jnb" not in chosen.counted_baselines and "blurred" not in chosen.counted_baselines
+    assert set(chosen.counted_baselines) <= set(chosen.measured_baselines)

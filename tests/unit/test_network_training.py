@@ -1,0 +1,226 @@
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from baselines import network_training
+from baselines.network_system import NetworkSystem, load_weights
+from baselines.network_training import learning_rate
+from baselines.objective import Objective
+from baselines.residual import learn_difference, start_as_identity
+from ddnet.config import Patches, Recipe
+from ddnet.data.embedded import index_benchmark, render_split
+from ddnet.data.index import Scene
+from ddnet.data.patches import extract_patches
+from ddnet.errors import DDNetError
+
+Data = tuple[list[Scene], Path]
+
+
+class Small(nn.Module):
+    """Two convolutions and a sigmoid, with a dropout between, whose random numbers a resumed training must continue."""
+
+    def __init__(self, width: int, taps: int = 3) -> None:
+        super().__init__()
+        self.taps = taps
+        self.first, self.dropout = nn.Conv2d(3, width, taps, padding=taps // 2), nn.Dropout(0.1)
+        self.last = nn.Conv2d(width, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(self.last(self.dropout(torch.relu(self.first(x)))))
+
+
+class Toy(NetworkSystem):
+    needs = frozenset({"weights", "patches"})
+    title = "Toy"
+    multiple = 4
+    width, widths = 8, range(1, 17)
+    sizes = {"taps": (1, 3)}
+    bgr = True
+
+    @classmethod
+    def network(cls, width: int, **sizes: int) -> nn.Module:
+        return Small(width, **sizes)
+
+    @staticmethod
+    def convert(folder: Path, out: Path) -> None:
+        raise NotImplementedError
+
+
+class Unbounded(Small):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.first(x))
+
+
+class Open(Toy):
+    @classmethod
+    def network(cls, width: int, **sizes: int) -> nn.Module:
+        return Unbounded(width, **sizes)
+
+
+class Helped(Objective):
+    """Learns a helper that is no part of the network."""
+
+    own_terms = frozenset({"help"})
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.helper = nn.Parameter(torch.ones(()))
+
+    def learned(self) -> Any:
+        return [*self.network.parameters(), self.helper]
+
+    def terms(self, image: torch.Tensor, target: torch.Tensor, progress: float) -> dict[str, torch.Tensor]:
+        return super().terms(image, target, progress) | {"help": self.helper**2}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    root = tmp_path_factory.mktemp("scenes")
+    for split, count in (("train", 4), ("val", 2)):
+        render_split("embedded", split, count, 64, 8, 0, root)
+    found = index_benchmark(root)
+    extract_patches([scene for scene in found if scene.split == "train"], root / "patches", Patches(size=32))
+    return [scene for scene in found if scene.split == "val"], root / "patches"
+
+
+def recipe(**changes: Any) -> dict[str, Any]:
+    return {"loss": {"mse": 1}, "lr": 5e-3, "batch": 4, "steps": 30, "width": 4, "validate_every": 0.2, **changes}
+
+
+def train(data: Data, out: Path, kind: type[NetworkSystem] = Toy, **changes: Any) -> dict[str, Any]:
+    scenes, patches = data
+    return kind.train([], scenes, out, patches=patches, trunks=patches, **recipe(**changes))
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as content:
+        return dict(content)
+
+
+@pytest.mark.parametrize("output", ["published", "residual"])
+def test_training_lowers_the_loss_and_writes_weights_that_restore(data: Data, tmp_path: Path, output: str) -> None:
+    before = torch.get_rng_state()
+    scores = train(data, tmp_path / "weights.npz", output=output, sizes={"taps": 1})
+    assert torch.equal(torch.get_rng_state(), before)
+    with (tmp_path / "history.csv").open() as stream:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+    assert [row["step"] for row in rows] == [6, 12, 18, 24, 30]
+    assert rows[-1]["loss"] < rows[0]["loss"] or output == "residual"  # which begins as good as a 1x1 one can be
+    best = max(rows, key=lambda row: row["val_psnr"])
+    assert scores["val_psnr"] == pytest.approx(best["val_psnr"]) and scores["best_step"] == best["step"]
+    assert scores["params"] == 4 * 3 + 4 + 3 * 4 + 3 and scores["width"] == 4
+    system = Toy(tmp_path / "weights.npz")
+    psnr = network_training.validate(
+        network_training.Setup(Toy, None, Objective(system.model, {"l1": 1}, None, system.to_rgb), None, None, system,  # type: ignore[arg-type]
+                               data[0], 1)
+    )  # fmt: skip
+    assert psnr == pytest.approx(scores["val_psnr"], abs=1e-4)
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_network_that_learns_the_difference_begins_as_the_identity() -> None:
+    network = Small(4).eval()
+    learn_difference(network)
+    start_as_identity(network)
+    image = torch.rand(1, 3, 8, 8)
+    torch.testing.assert_close(network(image), image)
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"loss": {"mse": 1, "help": 0.1}}
+    helped = type("Helping", (Toy,), {"objective": Helped})
+    train(data, tmp_path / "whole" / "weights.npz", helped, **changes)
+    step = network_training.train_step
+
+    def stop_at_20(parts: Any, number: int) -> float:
+        if number == 20:
+            raise Stopped
+        return step(parts, number)
+
+    monkeypatch.setattr(network_training, "train_step", stop_at_20)
+    with pytest.raises(Stopped):
+        train(data, tmp_path / "cut" / "weights.npz", helped, **changes)
+    assert not (tmp_path / "cut" / "weights.npz").exists()
+    steps: list[int] = []
+    monkeypatch.setattr(
+        network_training, "train_step", lambda parts, number: steps.append(number) or step(parts, number)
+    )
+    train(data, tmp_path / "cut" / "weights.npz", helped, **changes)
+    assert steps[0] == 18
+    whole, cut = arrays(tmp_path / "whole" / "weights.npz"), arrays(tmp_path / "cut" / "weights.npz")
+    assert all((whole[name] == cut[name]).all() for name in whole) and not any("helper" in name for name in whole)
+
+
+def test_the_state_of_another_recipe_is_not_resumed(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = network_training.train_step
+    monkeypatch.setattr(network_training, "validate", lambda parts: 1.0)
+
+    def stop_at_20(parts: Any, number: int) -> float:
+        if number == 20:
+            raise Stopped
+        return step(parts, number)
+
+    monkeypatch.setattr(network_training, "train_step", stop_at_20)
+    with pytest.raises(Stopped):
+        train(data, tmp_path / "weights.npz")
+    steps: list[int] = []
+    monkeypatch.setattr(
+        network_training, "train_step", lambda parts, number: steps.append(number) or step(parts, number)
+    )
+    train(data, tmp_path / "weights.npz", lr=1e-3)
+    assert steps == list(range(30))
+
+
+def test_the_rate_warms_up_and_halves() -> None:
+    values = Recipe.model_validate(recipe(lr=0.8, warmup=3, milestones=[0.5, 0.75]))
+    assert [learning_rate(values, step, 40) for step in (0, 1, 3, 19, 20, 29, 30)] == [
+        0.2, 0.4, 0.8, 0.8, 0.4, 0.4, 0.2
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": {"huber": 1}}, "training.loss: unknown term 'huber'; allowed: l1, mse, perceptual"),
+        ({"loss": {"mse": 0}}, "no term has a weight"),
+        ({"sizes": {"taps": 2}}, "Toy: training.sizes has 'taps: 2'; allowed are taps: 1, 3"),
+        ({"sizes": {"tops": 1}}, "Toy: training.sizes has 'tops: 1'"),
+        ({"crop": 96}, "training.crop: 96 px do not fit"),
+        ({"perceptual": {"weight": 1}}, "weights 'vgg19' are not in"),
+        ({"lr": 1e30}, r"Toy: the loss is (nan|inf) at step \d+; lower lr, which is 1e\+30"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line(data: Data, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DDNetError, match=message) as caught:
+        train(data, tmp_path / "weights.npz", Open, **changes)
+    assert "\n" not in str(caught.value) and not (tmp_path / "weights.npz").exists()
+
+
+def test_without_validation_scenes_nothing_is_trained(data: Data, tmp_path: Path) -> None:
+    with pytest.raises(DDNetError, match="Toy: no validation scenes"):
+        train(([], data[1]), tmp_path / "weights.npz")
+
+
+def test_a_network_with_a_difference_of_its_own_is_not_given_another(data: Data, tmp_path: Path) -> None:
+    own = type("Own", (Toy,), {"has_residual": True})
+    with pytest.raises(DDNetError, match="Toy: it learns the difference to its input anyway; write output: published"):
+        train(data, tmp_path / "weights.npz", own, output="residual")
+
+
+def test_an_objective_is_not_part_of_the_file_but_of_the_state(data: Data, tmp_path: Path) -> None:
+    train(data, tmp_path / "weights.npz")
+    loaded = load_weights(tmp_path / "weights.npz", Toy)
+    assert isinstance(loaded, Small) and loaded.taps == 3
