@@ -26,6 +26,7 @@ from ddnet.config import (
 )
 from ddnet.errors import DDNetError
 from ddnet.plan import ROOT, TABLES, Plan, gpu_count
+from ddnet.plan_systems import system_needs
 from ddnet.registry import did_you_mean, names
 
 CONFIG = ROOT / "workflow" / "config"
@@ -189,10 +190,11 @@ def _bench_systems(arguments: argparse.Namespace) -> None:
     from ddnet.provenance import device_name
 
     known = load_baselines(CONFIG / "baselines.yaml")
-    chosen = list(dict.fromkeys(arguments.only.split(","))) if arguments.only else list(known)
+    measured = [name for name in known if "pictures" not in system_needs(known[name].system)]
+    chosen = list(dict.fromkeys(arguments.only.split(","))) if arguments.only else measured
     for name in chosen:
-        if name not in known:
-            raise DDNetError(f"unknown compared system '{name}'{did_you_mean(name, known)}")
+        if name not in measured:
+            raise DDNetError(f"unknown compared system '{name}'{did_you_mean(name, measured)}")
     size, records = parse_size(arguments.size), Records(arguments.out, "systems", device_name())
     print(HEADER, flush=True)
     bench_systems([known[name] for name in chosen], size, records, lambda row: print(line(row), flush=True))

@@ -54,6 +54,15 @@ def declared_needs(file: Path) -> frozenset[str]:
     return frozenset()
 
 
+def declared_keys(file: Path, name: str) -> list[str]:
+    """Keys of the dictionary that a class in a file calls `name`; none where it has no such dictionary."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        named = isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets)
+        if named and isinstance(node.value, ast.Dict):
+            return [str(key.value) for key in node.value.keys if isinstance(key, ast.Constant)]
+    return []
+
+
 def keywords_of(file: Path, function: str) -> list[str] | None:
     """Keyword-only arguments of a function or method in a file; None where there is no such function."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ddnet.code_digest import declared_needs, has_base, keywords_of
+from ddnet.code_digest import declared_keys, declared_needs, has_base, keywords_of
 from ddnet.config import Baseline, LearnedSystem, Recipe, Settings, common_recipe, files_under, merged_recipe
 from ddnet.errors import DDNetError
 
@@ -65,7 +65,7 @@ class ComparedSystems:
             raise DDNetError(f"systems: no compared system '{name}' needs weights{nearest(name, learned)}")
         if system.weights == "official" and "official" not in needs:
             raise DDNetError(f"systems.{name}.weights: its authors' file is not public; write train or none")
-        if system.weights != "train":
+        if system.weights != "train" or not any(line.system == name for line in self.baselines.values()):
             return
         own = self._own_recipe(name)
         options = keywords_of(ROOT / "baselines" / f"{name}.py", "train")
@@ -83,7 +83,9 @@ class ComparedSystems:
             )
         for option in system.training.keys() - {*(options or ())} if own is None else ():
             raise DDNetError(f"systems.{name}.training: unknown key '{option}'{nearest(option, options or ())}")
-        self.training_of(name)
+        known = declared_keys(ROOT / "baselines" / f"{name}.py", "sizes")
+        for size in self.training_of(name).get("sizes", {}).keys() - {*known}:
+            raise DDNetError(f"systems.{name}.training.sizes: unknown key '{size}'{nearest(size, known)}")
 
     def _own_recipe(self, system: str) -> Recipe | None:
         recipes = [line.recipe for line in self.baselines.values() if line.system == system and line.recipe]

@@ -80,6 +80,14 @@ def learned_systems(evidence: Evidence) -> list[str]:
     return [f"{labels[name]}: {learned_from(chosen)}." for name, chosen in evidence.systems.items() if name in labels]
 
 
+def size_notes(evidence: Evidence) -> list[str]:
+    """What the counted sizes of the compared networks contain, or why the printed ones cannot be reached."""
+    labels = {baseline.name: baseline.label for baseline in evidence.baselines}
+    counted = {name: size["note"] for name, size in evidence.complexity.items() if name in labels and size.get("note")}
+    first = {note: name for name, note in reversed(counted.items())}  # several lines may use one system
+    return [f"Size of {labels[name]}: {note}." for note, name in reversed(first.items())]
+
+
 def footnotes(evidence: Evidence, table: str, dataset: str, reference: str = "") -> tuple[str, ...]:
     """All footnotes of one table.
 

@@ -12,7 +12,7 @@ from ddnet.errors import DDNetError
 from ddnet.report import rows as standard
 from ddnet.report.collect import LOCATIONS
 from ddnet.report.evidence import METRIC_NAMES, Evidence
-from ddnet.report.footnotes import SQUEEZE, footnotes, learned_systems, provenance_line, unavailable_note
+from ddnet.report.footnotes import SQUEEZE, footnotes, learned_systems, provenance_line, size_notes, unavailable_note
 from ddnet.report.rows import RowSpec
 from ddnet.report.statistics import Difference, paired_difference
 from ddnet.report.wording import NO_TRUE_DEPTH, display_name, is_rendered
@@ -250,7 +250,8 @@ def table1(evidence: Evidence, rows: Sequence[RowSpec] | None = None) -> Table:
     frame = _frame([_row(evidence, row, "table1", dataset, metrics) for row in rows], sections)
     title = f"Table 1. Generalisation ({display_name(dataset)})"
     caption = "Models trained on the main training set, tested on the second test set without any adaptation."
-    return Table("table1", title, caption, frame, sections, footnotes(evidence, "table1", dataset))
+    notes = (*footnotes(evidence, "table1", dataset), *learned_systems(evidence), *size_notes(evidence))
+    return Table("table1", title, caption, frame, sections, notes)
 
 
 def table2(evidence: Evidence, rows: Sequence[RowSpec] | None = None) -> Table:
@@ -268,7 +269,7 @@ def table2(evidence: Evidence, rows: Sequence[RowSpec] | None = None) -> Table:
     notes = footnotes(evidence, "table2", dataset)
     title = f"Table 2. Single-image defocus deblurring ({display_name(dataset)})"
     caption = "Comparison with other methods."
-    notes = (*notes, *learned_systems(evidence), SQUEEZE)
+    notes = (*notes, *learned_systems(evidence), *size_notes(evidence), SQUEEZE)
     return Table("table2", title, caption, _frame(cells, sections), sections, notes)
 
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from ddnet.cli import CONFIG, PRESETS
-from ddnet.config import Settings, find_variant, load_settings, load_variants
+from ddnet.config import Settings, find_variant, load_baselines, load_settings, load_variants
 from ddnet.errors import DDNetError
 from ddnet.plan import Plan
 
@@ -30,7 +30,12 @@ def test_presets_share_one_protocol_outside_the_declared_scale() -> None:
 def test_paper_short_is_the_paper_with_a_tenth_of_the_steps() -> None:
     paper, short = (load_settings(CONFIG / f"{name}.yaml") for name in ("paper", "paper-short"))
     assert short.training.steps == 7000 * paper.training.epochs // paper.training.batch // 10
+    own = load_baselines(CONFIG / "baselines.yaml")
+    for name, short_system in short.systems.items():
+        changed = {key: getattr(own[name].recipe, key) // 10 for key in short_system.training}
+        assert short_system.training == changed and set(changed) <= {"steps", "epochs"}
     same = {"training": {"steps", "epochs", "validate_every"}, "preset": True, "seeds": True}
+    same |= {"systems": {name: {"training"} for name in short.systems}}
     assert short.model_dump(exclude=same) == paper.model_dump(exclude=same)
 
 
@@ -67,13 +72,14 @@ def test_every_key_of_every_preset_is_guarded() -> None:
         return found
 
     values, variants = yaml.safe_load((CONFIG / "embedded.yaml").read_text()), load_variants(CONFIG / "variants.yaml")
+    baselines = load_baselines(CONFIG / "baselines.yaml")
     for path in paths(values):
         change: dict = {path[-1] + "x": 1}
         for key in reversed(path[:-1]):
             change = {key: change}
         whole, last = re.escape(".".join(path)), path[-1]
-        with pytest.raises(DDNetError, match=f"unknown key '({whole}|{last})x'|'{whole}x' is 1: "):
-            Plan(load_settings(CONFIG / "embedded.yaml", change), variants)
+        with pytest.raises(DDNetError, match=rf"unknown key '([\w.]+\.)?{last}x'|'{whole}x' is 1: "):
+            Plan(load_settings(CONFIG / "embedded.yaml", change), variants, baselines)
 
 
 @pytest.mark.parametrize(

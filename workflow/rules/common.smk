@@ -31,10 +31,11 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 def make_plan():
     """Settings of `--configfile`, or of the default preset with `--config` merged in, checked before anything runs.
 
-    `--config variants_file=... sources_file=...` name other tables of variants and of sources.
+    `--config variants_file=... baselines_file=... sources_file=...` name other tables than those of workflow/config.
     """
     try:
         variants_file = config.pop("variants_file", None)
+        baselines_file = config.pop("baselines_file", None)
         sources_file = config.pop("sources_file", None)
         if "preset" in config:
             settings = validate_settings(config, "configuration")
@@ -42,9 +43,10 @@ def make_plan():
             settings = load_settings(CONFIG_FOLDER / "embedded.yaml", config)
         sources = load_sources(Path(sources_file or CONFIG_FOLDER / "sources.yaml"))
         variants = load_variants(Path(variants_file or CONFIG_FOLDER / "variants.yaml"))
-        plan = Plan(
-            settings, variants, load_baselines(CONFIG_FOLDER / "baselines.yaml")
+        baselines = load_baselines(
+            Path(baselines_file or CONFIG_FOLDER / "baselines.yaml")
         )
+        plan = Plan(settings, variants, baselines)
         for name in plan.items:
             source_of(name, sources)
         own = settings.data.kind == "folder"
@@ -184,8 +186,11 @@ def dumped(names):
 
 
 def dumped_baselines(names):
-    """Compared systems as plain values, for a job's parameters."""
-    return [PLAN.baselines[name].model_dump(mode="json") for name in names]
+    """Compared systems as plain values, for a job's parameters; how one was trained is no concern of theirs."""
+    return [
+        PLAN.baselines[name].model_dump(mode="json", exclude={"recipe"})
+        for name in names
+    ]
 
 
 def report_inputs(names, baselines=("blurred",)):

@@ -95,9 +95,7 @@ rule evaluate_baseline:
     threads: CORES_PER_CPU
     params:
         evaluation=PLAN.part("evaluation")["evaluation"],
-        baseline=lambda wildcards: PLAN.baselines[wildcards.baseline].model_dump(
-            mode="json"
-        ),
+        baseline=lambda wildcards: dumped_baselines([wildcards.baseline])[0],
         code=lambda wildcards: PLAN.code(
             [
                 "ddnet.engine.evaluate",
