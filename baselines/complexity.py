@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from baselines import defocusgan_network, dmenet_network, mdpnet_network, system_class
 from baselines.network_system import NetworkSystem
+from ddnet.config import Recipe
 from ddnet.engine.complexity import flop_counter_macs, ptflops_macs
 from ddnet.errors import DDNetError
 from ddnet.models import count_parameters
@@ -83,6 +84,22 @@ def counted(system: str, size: int = SIZE) -> dict[str, Any]:
     if isinstance(network, defocusgan_network.Network):
         result["paper_rule_macs_g"] = paper_rule(network, picture) / 1e9
     return result
+
+
+def training_flop(system: str, recipe: Recipe, patch: int, patches: int) -> float:
+    """FLOP of a training by a recipe, about: convolutions of the network alone, three times those of a forward pass.
+
+    Args:
+        patch, patches: side in pixels of the preset's training patches, and their number.
+
+    Raises:
+        DDNetError: a width that the network does not have.
+    """
+    kind, side = system_class(system), recipe.crop or patch
+    with torch.device("meta"):
+        network = kind.training_network(recipe.width or kind.width, **recipe.sizes).eval()
+    steps = recipe.steps or (recipe.epochs or 1) * -(-patches // recipe.batch)
+    return 3.0 * 2.0 * flop_counter_macs(_Alone(network), side) * recipe.batch * steps
 
 
 class _Alone(nn.Module):

@@ -57,8 +57,9 @@ def declared_needs(file: Path) -> frozenset[str]:
 def declared_keys(file: Path, name: str) -> list[str]:
     """Keys of the dictionary that a class in a file calls `name`; none where it has no such dictionary."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        named = isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets)
-        if named and isinstance(node.value, ast.Dict):
+        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Dict):
+            continue
+        if any(isinstance(target, ast.Name) and target.id == name for target in node.targets):
             return [str(key.value) for key in node.value.keys if isinstance(key, ast.Constant)]
     return []
 

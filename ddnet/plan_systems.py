@@ -93,19 +93,32 @@ class ComparedSystems:
 
     def training_of(self, system: str) -> dict[str, Any]:
         """How a compared system is trained: the values of its recipe, or the arguments of its own training."""
-        chosen, own = self.settings.systems[system], self._own_recipe(system)
-        if own is None:
+        chosen, recipe = self.settings.systems[system], self._recipe(system)
+        if recipe is None:
             return chosen.training
-        recipe = common_recipe(self.settings.training) if chosen.recipe == "common" else own
         return merged_recipe(recipe, chosen.training, f"systems.{system}.training").model_dump(mode="json")
+
+    def _recipe(self, system: str) -> Recipe | None:
+        """The recipe that the preset chose, before its changes; None for a system without."""
+        own = self._own_recipe(system)
+        common = own and self.settings.systems[system].recipe == "common"
+        return common_recipe(self.settings.training) if common else own
 
     @property
     def learned_systems(self) -> dict[str, dict[str, Any]]:
-        """What the preset says of the compared systems that need weights; `recipe` is empty for one without recipes."""
-        return {
-            name: system.model_dump(mode="json") | ({} if self._own_recipe(name) else {"recipe": ""})
-            for name, system in self.settings.systems.items()
-        }
+        """What the preset says of the compared systems that need weights.
+
+        `recipe` is empty for one without recipes; `training` of one with has but what differs from its recipe.
+        """
+        told = {name: system.model_dump(mode="json") for name, system in self.settings.systems.items()}
+        for name, entry in told.items():
+            recipe = self._recipe(name)
+            if recipe is None:
+                entry["recipe"] = ""
+            else:
+                before, after = recipe.model_dump(mode="json"), self.training_of(name)
+                entry["training"] = {key: after[key] for key in after if after[key] != before[key]}
+        return told
 
     @property
     def trunks(self) -> list[str]:

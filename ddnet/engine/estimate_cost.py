@@ -18,13 +18,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from ddnet.config import DpddData, EmbeddedData, Item, Settings, Variant
+from ddnet.config import DpddData, EmbeddedData, Item, Recipe, Settings, Variant
 from ddnet.data.patches import grid
 from ddnet.depth._network import DepthNetwork
+from ddnet.engine.compared import compared_systems
 from ddnet.errors import DDNetError
 from ddnet.losses import DeblurLoss, VggFeatures
 from ddnet.models import build_model, count_parameters
 from ddnet.plan import Plan, depth_needs
+from ddnet.plan_systems import system_needs
 from ddnet.provenance import device_name
 from ddnet.tensors import channels_last
 
@@ -237,6 +239,17 @@ def depth_flop(settings: Settings, scale: Scale) -> float:
     return counter.get_total_flops() * (sum(map(len, scale.splits.values())) + patches + fitted)
 
 
+def systems_flop(plan: Plan, scale: Scale) -> float:
+    """FLOP of training the compared networks: those of their convolutions, not of losses, critics and validation."""
+    complexity = compared_systems("complexity")
+    side = plan.settings.training.patches.size
+    recipes = {name: plan.training_of(name) for name in plan.systems_with("train") if "patches" in system_needs(name)}
+    return sum(
+        complexity.training_flop(name, Recipe.model_validate(recipe), side, scale.patches)
+        for name, recipe in recipes.items()
+    )
+
+
 def estimate(plan: Plan, items: Mapping[str, Item], limit_s: float = 60.0, tflops: float | None = None) -> list[str]:
     """Count, measure, and say it in lines for people, in which `~` marks an estimate.
 
@@ -261,11 +274,14 @@ def estimate(plan: Plan, items: Mapping[str, Item], limit_s: float = 60.0, tflop
     sizes = [size for split, sizes in scale.splits.items() if split != "train" for size in sizes]
     height, width = (-(-length // 16) * 16 for length in max(sizes, key=math.prod))
     times, gib = {"training": seeds * sum(cost.run / cost.rate for cost in costs)}, 2**30
+    if networks := systems_flop(plan, scale):
+        times["training, compared networks"] = networks / costs[0].rate
     times["evaluation"] = seeds * sum(cost.pixel / cost.rate for cost in costs) * scale.pixels()
     times["depth"] = depth_flop(settings, scale) / costs[0].rate if "monodepth2" in sources else 0.0
     times["sum"], disk["sum"] = sum(times.values()), sum(disk.values())
     if tflops:
         times[f"training at {tflops:g} TFLOP/s sustained"] = seeds * sum(cost.run for cost in costs) / (1e12 * tflops)
+        times |= {f"compared networks at {tflops:g} TFLOP/s": networks / (1e12 * tflops)} if networks else {}
     memory = {f"training {largest.name}": bench.count_bytes(largest, batch, side, side, True) / gib}
     memory[f"restoring {width} x {height} px"] = bench.count_bytes(largest, 1, height, width, False) / gib
     if bench.device.type == "cuda":

@@ -61,4 +61,6 @@ def _plain(value: Any) -> str:
     """A value in words: `{l1: 1}` as "l1 1", a list joined by slashes."""
     if isinstance(value, Mapping):
         return " ".join(f"{name} {_plain(inner)}" for name, inner in value.items())
-    return "/".join(map(_plain, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, list | tuple):
+        return "/".join(map(_plain, value)) or "none"
+    return "none" if value is None else str(value)

@@ -5,11 +5,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from ddnet.config import load_settings, load_sources, load_variants, merge
+from baselines.kpac_network import Network
+from ddnet.config import LearnedSystem, load_baselines, load_settings, load_sources, load_variants, merge
 from ddnet.engine import estimate_cost
 from ddnet.engine.complexity import flop_counter_macs
-from ddnet.engine.estimate_cost import Bench, LiveBytes, disk_bytes, duration, estimate, measure_variants, scale_of
+from ddnet.engine.estimate_cost import (
+    Bench,
+    LiveBytes,
+    disk_bytes,
+    duration,
+    estimate,
+    measure_variants,
+    scale_of,
+    systems_flop,
+)
 from ddnet.images import write_image
 from ddnet.models import build_model
 from ddnet.plan import ROOT, Plan
@@ -100,6 +111,22 @@ def test_where_all_would_take_too_long_one_is_measured_and_the_others_follow_by_
     assert list(costs) == plan.selected and {cost.rate for cost in costs.values()} == {1e9}
     assert costs["unet_rcab"].how == "from ddnet_1b by FLOP" and costs["ddnet_1b_constant"].how == "as ddnet_1b"
     assert costs["unet_rcab"].run == 6 * costs["unet_rcab"].step + 2 * scale.pixels("val") * costs["unet_rcab"].pixel
+
+
+def test_the_compared_networks_are_counted_where_they_are_trained() -> None:
+    baselines = load_baselines(CONFIG / "baselines.yaml")
+
+    def with_kpac(**training: int) -> Plan:
+        chosen = {"kpac": LearnedSystem(weights="train", training=training)} if training else {}
+        settings = preset("smoke", studies=["fusion"]).model_copy(update={"systems": chosen})
+        return Plan(settings, VARIANTS, baselines)
+
+    three = with_kpac(width=12, crop=32, batch=2, steps=3)
+    flop = [systems_flop(plan, scale_of(plan.settings)) for plan in (with_kpac(), three)]
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        Network(12)(torch.zeros(1, 3, 32, 32))
+    assert flop == [0.0, 3 * 2 * 3 * counter.get_total_flops()]
+    assert sum("compared networks" in line for line in estimate(three, ITEMS, limit_s=0.05, tflops=10.0)) == 2
 
 
 def test_every_figure_is_marked_as_an_estimate() -> None:
