@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from defocusgan_file import write_defocusgan
 from dmenet_npz import write_dmenet_zip
 from miniature import make_dpdd, make_pair, make_realdof, write_png, zip_folder
 from monodepth2_zip import write_monodepth2_zip
@@ -41,6 +42,13 @@ def miniature_settings() -> dict[str, object]:
     settings["training"]["perceptual"] |= {"trunk": "vgg16", "crops": 1}
     settings["training"]["validate_every"] = 0.5
     settings["evaluation"]["panels"] = 1
+    short = {"steps": 2, "batch": 2, "crop": 64}
+    settings["systems"] |= {
+        "ifan": {"weights": "none"},
+        "dpdnet": {"weights": "train", "training": {"width": 2, "epochs": 1}},
+        "kpac": {"weights": "train", "training": {"width": 12, **short}},
+        "mdpnet": {"weights": "train", "training": {"width": 2, **short}},
+    }
     return settings
 
 
@@ -53,12 +61,13 @@ PLAN = Plan(
 
 @pytest.fixture(scope="module")
 def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
-    """DPDD file by file, RealDOF and the weights of Monodepth2 and DMENet as zips."""
+    """DPDD file by file, RealDOF and the weights of Monodepth2 and DMENet as zips, DefocusGAN's as a file."""
     folder = tmp_path_factory.mktemp("remote")
     make_dpdd(folder / "dpdd", "hub", SIZE, TRIAL)
     zip_folder(make_realdof(folder / "unpacked", size=(80, 112)), folder / "RealDOF.zip", "RealDOF")
     write_monodepth2_zip(folder / "weights.zip", 64, 96)
     write_dmenet_zip(folder / "DMENet_BDCS.zip")
+    write_defocusgan(folder / "90_models.pth")
     with Remote(folder) as server:
         yield server
 
@@ -73,6 +82,7 @@ def project(remote: Remote, tmp_path_factory: pytest.TempPathFactory) -> Path:
     sources["realdof"]["sources"] = [{"archive": f"{remote.url}/login"}, {"archive": f"{remote.url}/RealDOF.zip"}]
     sources["monodepth2"]["sources"] = [{"archive": f"{remote.url}/weights.zip"}]
     sources["dmenet"]["sources"] = [{"archive": f"{remote.url}/DMENet_BDCS.zip"}]
+    sources["defocusgan"]["sources"] = [{"file": f"{remote.url}/90_models.pth"}]
     (copy / "sources.yaml").write_text(yaml.safe_dump(sources))
     shaky = next(path for path in sorted(remote.files) if "train_c/source" in path)
     remote.misbehave(shaky, status(503), cut(1000))
@@ -119,6 +129,12 @@ def test_compared_systems_learn_here_or_use_their_authors_weights(project: Path)
     assert "DMENet: its authors' published weights" in notes and "JNB: learned here" in notes
     rows = pd.read_csv(project / "results" / "tables" / "miniature" / "table2.csv").set_index("key")
     assert rows.loc["dmenet", "params_m"] == pytest.approx(26.939819) and np.isfinite(rows.loc["jnb_rl", "psnr"])
+    assert "DefocusGAN: its authors' published weights" in notes
+    assert "KPAC: trained here on this preset's training scenes by its authors' recipe" in notes
+    assert np.isfinite(rows.loc[["dpdnet", "kpac", "mdpnet", "defocusgan"], "psnr"]).all()
+    assert np.isnan(rows.loc["ifan", "psnr"]) and rows.loc["kpac", "params_m"] == pytest.approx(2.057893)
+    first = pd.read_csv(project / "results" / "tables" / "miniature" / "table1.csv").set_index("key")
+    assert first.loc["defocusgan", "macs_g"] == pytest.approx(278.6, abs=0.1)
 
 
 def test_pictures_keep_their_bits_their_size_and_their_places(project: Path) -> None:
@@ -139,8 +155,8 @@ def test_what_was_fetched_is_told_and_verified(project: Path) -> None:
     options = ("--preset", CONFIG_FILE)
     told = run(project, "ddnet", "data", "status", *options, "--sources", "sources.yaml")
     assert re.search(r"dpdd: +14 of 14 files", told) and "to be fetched" not in told
-    assert told.count("licence:") == 4
-    assert run(project, "ddnet", "data", "verify", *options).count("verified") == 4
+    assert told.count("licence:") == 5
+    assert run(project, "ddnet", "data", "verify", *options).count("verified") == 5
     assert "non-commercial" in (project / "data" / "weights" / "monodepth2" / "LICENCE.txt").read_text()
 
     picture = next((project / "data" / "dpdd" / "test_c" / "source").iterdir())
@@ -181,7 +197,7 @@ def test_pairs_of_ones_own(project: Path) -> None:
         write_png(project / "mine" / "target" / f"walk {number}.png", target)
     settings = miniature_settings() | {"preset": "own", "data": {"kind": "folder", "path": "mine", "name": "walks"}}
     settings["depth"] |= {"source": "constant"}  # type: ignore[operator]
-    settings["systems"] |= {"dmenet": {"weights": "none"}}  # type: ignore[operator]
+    settings["systems"] |= {"dmenet": {"weights": "none"}, "defocusgan": {"weights": "none"}}  # type: ignore[operator]
     (project / "own.yaml").write_text(yaml.safe_dump(settings))
     jobs = planned(project, "own.yaml")
     assert not any(rule == "fetch_item" or subject == "table1" for rule, subject in jobs)
