@@ -106,7 +106,7 @@ class DefocusganObjective(Objective):
         distance = (self.critic(restored) - self.critic(target)).mean()
         return distance + PENALTY * gradient_penalty(self.critic, target, restored, share)
 
-    def terms(self, image: Tensor, target: Tensor, progress: float) -> dict[str, Tensor]:
+    def terms(self, image: Tensor, target: Tensor, progress: float, views: Tensor | None = None) -> dict[str, Tensor]:
         """`adversarial`, and those of every picture."""
         seen, self._seen = self._seen, None
         restored = seen[1] if seen is not None and seen[0] is image else self.network(image)

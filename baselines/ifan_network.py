@@ -131,7 +131,7 @@ class Network(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W), sides multiples of 8, to the same shape; not clipped."""
-        helper = self.F[:3](self._helper(image))
+        helper = self.F[:3](self._helper(image)[0])
         last = self.F[3]
         assert isinstance(last, nn.Conv2d) and last.bias is not None
         weight, bias = last.weight, last.bias
@@ -142,19 +142,22 @@ class Network(nn.Module):
 
         return self._restored(image, predicted)
 
-    def with_filters(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """What `forward` gives, and all that `F` predicts, (B, 28 width filters, H/8, W/8), for training.
+    def in_parts(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What `forward` gives, with what only training looks at.
 
-        The filters take 238 values for every pixel of the published network's input.
+        Returns:
+            The picture; all that `F` predicts, (B, 28 width filters, H/8, W/8), which takes 238 values for every pixel
+            of the published network's input; and the disparity map of `DME`, (B, 1, H/8, W/8).
         """
-        filters = self.F(self._helper(image))
-        return self._restored(image, lambda start, count: filters.narrow(1, start, count)), filters
+        helper, disparity = self._helper(image)
+        filters = self.F(helper)
+        return self._restored(image, lambda start, count: filters.narrow(1, start, count)), filters, disparity
 
-    def _helper(self, image: Tensor) -> Tensor:
-        """What the filters are predicted from, (B, 4 width, H/8, W/8)."""
+    def _helper(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """What the filters are predicted from, (B, 4 width, H/8, W/8), and the disparity map, (B, 1, H/8, W/8)."""
         features = self._encode("kconv", image)[-1]
-        merged: Tensor = self.conv4_4(torch.cat([features, self.conv_DME(self.DME(features))], dim=1))
-        return merged
+        disparity = self.DME(features)
+        return self.conv4_4(torch.cat([features, self.conv_DME(disparity)], dim=1)), disparity
 
     def _restored(self, image: Tensor, predicted: Callable[[int, int], Tensor]) -> Tensor:
         *skips, x = self._encode("conv", image)

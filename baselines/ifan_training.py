@@ -1,13 +1,14 @@
-"""What IFAN's training minimises besides the picture's own error: its filters, turned round, must blur again.
+"""What IFAN's training minimises besides the picture's own error.
 
-Lee et al., CVPR 2021; written from a description of its published code. That has one term more, of the disparity
-between the two views of a dual-pixel sensor; it is not built, because no data of this suite's index has such views.
+Its filters, turned round, must blur again, and a map that it makes on the way must be the disparity between the two
+views of a dual-pixel sensor. Lee et al., CVPR 2021; written from a description of its published code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -43,13 +44,28 @@ class Reblur(nn.Module):
         )
 
 
-class IfanObjective(Objective):
-    """Adds `reblur`: mean squared error of the sharp picture, blurred again, to the blurred one.
+def warped(x: Tensor, disparity: Tensor) -> Tensor:
+    """(B, C, H, W), read `disparity` (B, 1, H, W) pixels further right at each pixel: bilinear, borders repeated."""
+    width = x.shape[-1]
+    place = (torch.arange(width, device=x.device) + disparity).clamp(0, width - 1)
+    left = place.detach().nan_to_num().long()  # of a training that diverges: its loss is to say so
+    share = place - left
+    below, above = (
+        x.gather(3, columns.expand(-1, x.shape[1], -1, -1)) for columns in (left, (left + 1).clamp(max=width - 1))
+    )
+    return below + share * (above - below)
 
-    Both are means over squares of 8 pixels here; the published code takes single pixels of the sharp one.
+
+class IfanObjective(Objective):
+    """Adds `reblur` and `disparity`.
+
+    `reblur` is the mean squared error of the sharp picture, blurred again, to the blurred one. `disparity` is that of
+    the right view, warped with the network's disparity map, to the left one; which way the map counts is the network's
+    own affair. All these are means over squares of 8 pixels; the published code reblurs single pixels of the sharp one.
     """
 
-    own_terms = frozenset({"reblur"})
+    own_terms = frozenset({"disparity", "reblur"})
+    view_terms = frozenset({"disparity"})
     network: Network
 
     def __init__(
@@ -75,10 +91,17 @@ class IfanObjective(Objective):
         if self.reblur is not None:
             yield from self.reblur.parameters()
 
-    def terms(self, image: Tensor, target: Tensor, progress: float) -> dict[str, Tensor]:
-        """`reblur`, and those of every picture."""
-        if self.reblur is None:
+    def terms(self, image: Tensor, target: Tensor, progress: float, views: Tensor | None = None) -> dict[str, Tensor]:
+        """`reblur` and `disparity`, and those of every picture."""
+        if not self.own_terms & self.weights.keys():
             return super().terms(image, target, progress)
-        restored, filters = self.network.with_filters(image)
-        small, blurred = (F.avg_pool2d(pixels, SCALE) for pixels in (target, image))
-        return {**self.picture_terms(restored, target), "reblur": F.mse_loss(self.reblur(small, filters), blurred)}
+        restored, filters, disparity = self.network.in_parts(image)
+        found = self.picture_terms(restored, target)
+        if self.reblur is not None:
+            small, blurred = (F.avg_pool2d(pixels, SCALE) for pixels in (target, image))
+            found["reblur"] = F.mse_loss(self.reblur(small, filters), blurred)
+        if "disparity" in self.weights:
+            assert views is not None
+            left, right = F.avg_pool2d(views, SCALE).chunk(2, dim=1)
+            found["disparity"] = F.mse_loss(warped(right, disparity), left)
+        return found

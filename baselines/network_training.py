@@ -121,14 +121,31 @@ def starting_network(kind: type[NetworkSystem], recipe: Recipe) -> nn.Module:
     return network
 
 
+def weighted_view_terms(kind: type[NetworkSystem], recipe: Recipe, patches: Path) -> list[str]:
+    """Terms of a recipe's loss that compare with the two views of a dual-pixel sensor.
+
+    Raises:
+        DDNetError: there are some, and the training images have no views.
+    """
+    terms = sorted(name for name in kind.objective.view_terms if recipe.loss.get(name))
+    if terms and not PatchSet.has_views(patches):
+        named = " and ".join(f"training.loss.{name}" for name in terms)
+        raise DDNetError(
+            f"{kind.title}: {named} need{'' if terms[1:] else 's'} the two views of a dual-pixel sensor, which these "
+            f"training images do not have; write {', '.join(f'{name}: 0' for name in terms)}"
+        )
+    return terms
+
+
 def setup(kind: type[NetworkSystem], validation: Sequence[Scene], patches: Path, trunks: Path, recipe: Recipe) -> Setup:
     """Seeded network, data, loss and optimiser on the GPU where there is one."""
     torch.manual_seed(recipe.seed)
     network = starting_network(kind, recipe)
     system = kind.around(channels_last(network))
-    needed = PatchSet.stored_bytes(patches)
+    view_terms = weighted_view_terms(kind, recipe, patches)
+    needed = PatchSet.stored_bytes(patches, bool(view_terms))
     free = torch.cuda.mem_get_info(system.device)[0] if system.device.type == "cuda" else None
-    crops = Crops(patches, recipe, training_set_place(needed, free), system.device)
+    crops = Crops(patches, recipe, training_set_place(needed, free), system.device, view_terms)
     term = perceptual_term(recipe.perceptual, trunks, system.device)
     loss = recipe.loss | ({"perceptual": recipe.perceptual.weight} if term else {})
     objective = kind.objective(system.model, loss, term, system.to_rgb).to(system.device)
@@ -149,11 +166,15 @@ def train_step(parts: Setup, step: int) -> float:
     rate = learning_rate(parts.recipe, step, parts.steps)
     for group in parts.optimiser.param_groups:
         group["lr"] = rate
-    image, target = (parts.system.to_network(pixels).to(parts.device) for pixels in parts.crops.draw(step))
+    drawn, sharp, seen = parts.crops.draw(step)
+    image, target = (parts.system.to_network(pixels).to(parts.device) for pixels in (drawn, sharp))
+    views = None
+    if seen is not None:
+        views = torch.cat([parts.system.to_network(view) for view in seen.chunk(2, dim=1)], dim=1).to(parts.device)
     image = image.contiguous(memory_format=torch.channels_last)
     parts.objective.train()
     parts.objective.before_step(image, target, step / parts.steps)
-    loss = parts.objective(image, target, step / parts.steps)
+    loss = parts.objective(image, target, step / parts.steps, views)
     parts.optimiser.zero_grad(set_to_none=True)
     loss.backward()
     if parts.recipe.clip is not None:
@@ -226,7 +247,7 @@ def train(
 
     Raises:
         DDNetError: no validation scenes, an option that the system does not take, crops that do not fit, a loss that
-            is no longer finite, too little GPU memory.
+            needs views where there are none, or that is no longer finite, too little GPU memory.
     """
     from baselines.network_system import save_weights
 

@@ -20,6 +20,7 @@ class Objective(nn.Module):
 
     Attributes:
         own_terms: names of the terms that a system adds.
+        view_terms: those of them that compare with the two views of a dual-pixel sensor.
 
     Args:
         network: in training mode; takes and gives pictures in its own convention.
@@ -32,6 +33,7 @@ class Objective(nn.Module):
     """
 
     own_terms: ClassVar[frozenset[str]] = frozenset()
+    view_terms: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
         self,
@@ -59,12 +61,14 @@ class Objective(nn.Module):
     def before_step(self, image: Tensor, target: Tensor, progress: float) -> None:
         """Called before each step's loss, `progress` being the share of the training done: a critic learns here."""
 
-    def terms(self, image: Tensor, target: Tensor, progress: float) -> dict[str, Tensor]:
+    def terms(self, image: Tensor, target: Tensor, progress: float, views: Tensor | None = None) -> dict[str, Tensor]:
         """Unweighted terms of a batch, those that have a weight.
 
         Args:
             image, target: (B, 3, H, W) in the network's convention.
             progress: share of the training done, in [0, 1).
+            views: (B, 6, H, W), left and right, in the network's convention; needed where one of `view_terms` has a
+                weight.
         """
         return self.picture_terms(self.network(image), target)
 
@@ -82,7 +86,7 @@ class Objective(nn.Module):
             found["perceptual"] = perceptual(restored, target)
         return found
 
-    def forward(self, image: Tensor, target: Tensor, progress: float = 0.0) -> Tensor:
+    def forward(self, image: Tensor, target: Tensor, progress: float = 0.0, views: Tensor | None = None) -> Tensor:
         """The weighted sum of `terms`."""
-        found = self.terms(image, target, progress)
+        found = self.terms(image, target, progress, views)
         return torch.stack([self.weights[name] * value for name, value in found.items()]).sum()

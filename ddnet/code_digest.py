@@ -43,12 +43,12 @@ def closure(root: Path, modules: Sequence[str]) -> list[Path]:
     return sorted(set(seen.values()))
 
 
-def declared_needs(file: Path) -> frozenset[str]:
-    """What a class in a file says it needs, `needs = frozenset({...})`; empty where it says nothing."""
+def declared_needs(file: Path, name: str = "needs") -> frozenset[str]:
+    """What a class in a file needs, `needs = frozenset({...})`, or another such set; empty where there is none."""
     if not file.is_file():
         return frozenset()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        named = isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "needs" for t in node.targets)
+        named = isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets)
         if named:
             return frozenset(str(inner.value) for inner in ast.walk(node) if isinstance(inner, ast.Constant))
     return frozenset()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ddnet.code_digest import declared_keys, declared_needs, has_base, keywords_of
+from ddnet.code_digest import closure, declared_keys, declared_needs, has_base, keywords_of
 from ddnet.config import Baseline, LearnedSystem, Recipe, Settings, common_recipe, files_under, merged_recipe
 from ddnet.errors import DDNetError
 
@@ -21,6 +21,12 @@ def system_needs(system: str) -> frozenset[str]:
     and `true_defocus` where it learns from the true blur.
     """
     return declared_needs(ROOT / "baselines" / f"{system}.py")
+
+
+def view_terms(system: str) -> frozenset[str]:
+    """Terms of a compared system's loss that compare with the two views of a dual-pixel sensor: `view_terms`."""
+    files = [file for file in closure(ROOT, [f"baselines.{system}"]) if file.parent.name == "baselines"]
+    return frozenset().union(*(declared_needs(file, "view_terms") for file in files))
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
@@ -86,6 +92,34 @@ class ComparedSystems:
         known = declared_keys(ROOT / "baselines" / f"{name}.py", "sizes")
         for size in self.training_of(name).get("sizes", {}).keys() - {*known}:
             raise DDNetError(f"systems.{name}.training.sizes: unknown key '{size}'{nearest(size, known)}")
+        self._check_views(name, self.training_of(name))
+
+    def _check_views(self, name: str, training: dict[str, Any]) -> None:
+        terms = self._weighted_view_terms(name)
+        named, instead = " and ".join(terms), ", ".join(f"{term}: 0" for term in terms)
+        one = len(terms) == 1
+        if terms and self.settings.data.kind == "folder":
+            raise DDNetError(
+                f"systems.{name}.training.loss: {named} need{'s' if one else ''} the two views of a dual-pixel sensor, "
+                f"which data of kind 'folder' does not have; write training: {{loss: {{{instead}}}}}"
+            )
+        if terms and "turns" in training["augment"]:
+            raise DDNetError(
+                f"systems.{name}.training.augment: a turned picture has no left and right view, which the loss's "
+                f"{named} compare{'s' if one else ''} with; leave turns out, or write loss: {{{instead}}}"
+            )
+
+    def _weighted_view_terms(self, system: str) -> list[str]:
+        """Those of `view_terms` that have a weight in a system's training here."""
+        if self._own_recipe(system) is None:
+            return []
+        loss = self.training_of(system)["loss"]
+        return sorted(term for term in view_terms(system) if loss.get(term))
+
+    @property
+    def needs_views(self) -> bool:
+        """Whether a system is trained here whose loss compares with the two views of a dual-pixel sensor."""
+        return any(self._weighted_view_terms(name) for name in self.systems_with("train"))
 
     def _own_recipe(self, system: str) -> Recipe | None:
         recipes = [line.recipe for line in self.baselines.values() if line.system == system and line.recipe]

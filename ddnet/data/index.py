@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +22,9 @@ from ddnet.plan import cpu_count
 
 COLUMNS = (
     "dataset", "split", "scene", "location", "image", "target", "depth_m",
-    "height", "width", "bits", "image_sha256", "target_sha256",
+    "height", "width", "bits", "image_sha256", "target_sha256", "left", "right", "left_sha256", "right_sha256",
 )  # fmt: skip
+PATHS = ("image", "target", "depth_m", "left", "right")
 
 # Monodepth2's disparity convention, 1/z mapped linearly onto [0, 1], with a nearest distance that fits photographs.
 NEAREST_M, FARTHEST_M = 0.5, 100.0
@@ -33,7 +34,10 @@ MOST_THREADS = 8  # each holds two whole images; beyond this, disks are the limi
 
 @dataclass(frozen=True)
 class Scene:
-    """One item: a defocused image, its all-in-focus target, and the true depth where it is known."""
+    """One item: a defocused image, its all-in-focus target, and where they are known the true depth and the two views.
+
+    The views are those of a dual-pixel sensor, which the image is the mean of; there are both or none.
+    """
 
     dataset: str
     split: str
@@ -47,6 +51,15 @@ class Scene:
     bits: int
     image_sha256: str
     target_sha256: str
+    left: Path | None = None
+    right: Path | None = None
+    left_sha256: str = ""
+    right_sha256: str = ""
+
+    @property
+    def views(self) -> tuple[Path, Path] | None:
+        """The left and the right view; None where they are not known."""
+        return (self.left, self.right) if self.left and self.right else None
 
     @property
     def key(self) -> str:
@@ -79,6 +92,7 @@ class PairFiles(NamedTuple):
     location: str
     image: Path
     target: Path
+    views: tuple[Path, Path] | None = None
 
 
 def normalised_inverse_depth(depth_m: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -156,28 +170,48 @@ def inspect_images(
 
 
 def _scene(
-    dataset: str, split: str, scene: str, location: str, image: ImageFile, target: ImageFile, depth_m: Path | None
+    dataset: str,
+    split: str,
+    scene: str,
+    location: str,
+    image: ImageFile,
+    target: ImageFile,
+    depth_m: Path | None,
+    views: Sequence[ImageFile],
 ) -> Scene:
-    if (image.height, image.width, image.bits) != (target.height, target.width, target.bits):
-        raise DDNetError(
-            f"{image.path}: {image}, but its target {target.path} is {target}; "
-            "a pair must agree in size and bit depth and is never resized"
-        )
-    return Scene(
+    for name, other in zip(("target", "left view", "right view"), (target, *views), strict=False):
+        if (image.height, image.width, image.bits) != (other.height, other.width, other.bits):
+            raise DDNetError(
+                f"{image.path}: {image}, but its {name} {other.path} is {other}; "
+                "a pair must agree in size and bit depth and is never resized"
+            )
+    made = Scene(
         dataset, split, scene, location, image.path, target.path, depth_m,
         image.height, image.width, image.bits, image.sha256, target.sha256,
     )  # fmt: skip
+    if not views:
+        return made
+    left, right = views
+    return replace(made, left=left.path, right=right.path, left_sha256=left.sha256, right_sha256=right.sha256)
 
 
 def describe_pair(
-    dataset: str, split: str, scene: str, location: str, image: Path, target: Path, depth_m: Path | None
+    dataset: str,
+    split: str,
+    scene: str,
+    location: str,
+    image: Path,
+    target: Path,
+    depth_m: Path | None,
+    views: tuple[Path, Path] | None = None,
 ) -> Scene:
-    """Read one pair and make its index entry.
+    """Read one pair, with its left and right view where there are `views`, and make its index entry.
 
     Raises:
-        DDNetError: a file is missing or unreadable, or image and target differ in size or bit depth.
+        DDNetError: a file is missing or unreadable, or they differ in size or bit depth.
     """
-    return _scene(dataset, split, scene, location, inspect_image(image), inspect_image(target), depth_m)
+    whole, sharp, *seen = (inspect_image(path) for path in (image, target, *(views or ())))
+    return _scene(dataset, split, scene, location, whole, sharp, depth_m, seen)
 
 
 def describe_pairs(
@@ -193,8 +227,8 @@ def describe_pairs(
         problem: as in `inspect_images`.
 
     Raises:
-        DDNetError: a file is missing, unreadable, changed or has a problem, or a pair differs in size or bit depth,
-            or shows the same picture twice.
+        DDNetError: a file is missing, unreadable, changed or has a problem, or a pair or its views differ in size or
+            bit depth, or a pair shows the same picture twice.
     """
 
     def any_problem(found: ImageFile) -> str:
@@ -205,16 +239,18 @@ def describe_pairs(
             )
         return problem(found)
 
-    found = inspect_images([file for pair in pairs for file in (pair.image, pair.target)], dataset, any_problem)
-    for image, target in zip(found[::2], found[1::2], strict=True):
+    files = [(pair.image, pair.target, *(pair.views or ())) for pair in pairs]
+    found = iter(inspect_images([file for those in files for file in those], dataset, any_problem))
+    described = [[next(found) for _ in those] for those in files]
+    for image, target, *_ in described:
         if image.pixels == target.pixels:
             raise DDNetError(
                 f"{image.path}: shows the very pixels of its target {target.path}: nothing to restore, and its PSNR "
                 "would be infinite; put the defocused photograph there, or remove the pair"
             )
     return [
-        _scene(dataset, pair.split, pair.scene, pair.location, image, target, None)
-        for pair, image, target in zip(pairs, found[::2], found[1::2], strict=True)
+        _scene(dataset, pair.split, pair.scene, pair.location, image, target, None, views)
+        for pair, (image, target, *views) in zip(pairs, described, strict=True)
     ]
 
 
@@ -230,7 +266,7 @@ def write_index(path: str | Path, scenes: Sequence[Scene]) -> None:
         writer.writeheader()
         for scene in sorted(scenes, key=lambda item: item.key):
             row = {name: getattr(scene, name) for name in COLUMNS}
-            for name in ("image", "target", "depth_m"):
+            for name in PATHS:
                 row[name] = _stored(row[name], root).as_posix() if row[name] else ""
             writer.writerow(row)
 
@@ -260,15 +296,22 @@ def _located(stored: str, root: Path) -> Path:
 
 
 def read_index(path: str | Path, dataset: str | None = None, split: str | None = None) -> list[Scene]:
-    """Read the index, optionally only one dataset and/or split, in the order of the scene keys."""
+    """Read the index, optionally only one dataset and/or split, in the order of the scene keys.
+
+    Raises:
+        DDNetError: an index of another version.
+    """
     root = Path(path).parent
     scenes = []
     with Path(path).open(newline="", encoding="utf-8") as stream:
-        for record in csv.DictReader(stream):
+        reader = csv.DictReader(stream)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise DDNetError(f"{path}: columns must be {','.join(COLUMNS)}; delete it, and index the data again")
+        for record in reader:
             row: dict[str, Any] = dict(record)
             if (dataset and row["dataset"] != dataset) or (split and row["split"] != split):
                 continue
-            row |= {name: _located(row[name], root) if row[name] else None for name in ("image", "target", "depth_m")}
+            row |= {name: _located(row[name], root) if row[name] else None for name in PATHS}
             row |= {name: int(row[name]) for name in ("height", "width", "bits")}
             scenes.append(Scene(**row))
     return scenes

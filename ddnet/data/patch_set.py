@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddnet.data.patches import ARRAYS, SCENE_COLUMNS, Raw
+from ddnet.data.patches import ARRAYS, SCENE_COLUMNS, VIEWS, Raw
 from ddnet.errors import DDNetError
 
 Place = Literal["disk", "ram", "gpu"]
 PLACE_VARIABLE = "DDNET_TRAINING_SET"
+SCALE = float(np.float32(1 / 65535))
 GPU_SHARE = 0.4  # of the free GPU memory; the rest is for the network's activations
 
 
@@ -55,9 +56,11 @@ class PatchSet:
             or one (P, S, S) array, a map per patch in the order of `patches.csv`; None for networks without depth.
         place: `disk` maps the files, `ram` reads them whole, `gpu` puts them into the memory of `device`.
         device: torch device that the batches are for.
+        views: whether to hold the two views of each image, too, for `views`.
 
     Raises:
-        DDNetError: files of another version, or depth of another number or size than the images.
+        DDNetError: files of another version, depth of another number or size than the images, or views wanted where
+            the images have none.
     """
 
     def __init__(
@@ -66,19 +69,24 @@ class PatchSet:
         depths: Sequence[Raw] | Raw | None = None,
         place: Place = "disk",
         device: str | torch.device = "cpu",
+        views: bool = False,
     ) -> None:
         self.folder, self.place, self.device = folder, place, torch.device(device)
         self.corners = np.loadtxt(folder / "patches.csv", delimiter=",", skiprows=1, dtype=np.int64, ndmin=2)
         scenes = _read_scenes(folder)
         self.sizes = [(int(row["height"]), int(row["width"])) for row in scenes]
         offsets = [int(row["offset"]) for row in scenes]
-        self._images, self._targets = (
+        if views and not self.has_views(folder):
+            raise DDNetError(f"{folder / VIEWS}: the training images have no left and right views")
+        names = (*ARRAYS, VIEWS) if views else ARRAYS
+        self._images, self._targets, *rest = (
             [
-                flat[start : start + 3 * height * width].view(height, width, 3)
+                flat[share * start : share * (start + 3 * height * width)].view(share * height, width, 3)
                 for start, (height, width) in zip(offsets, self.sizes, strict=True)
             ]
-            for flat in self._resident(np.load(folder / name, mmap_mode="r") for name in ARRAYS)
+            for share, flat in zip((1, 1, 2), self._resident(np.load(folder / name, mmap_mode="r") for name in names))
         )
+        self._views = rest[0] if rest else None  # the left one above the right one
         self._require_fit(depths)
         self.depth_per_patch = isinstance(depths, np.ndarray)
         self._depths = None if depths is None else list(self._resident(depths))
@@ -113,9 +121,14 @@ class PatchSet:
         return [row["scene"] for row in _read_scenes(folder)]
 
     @staticmethod
-    def stored_bytes(folder: Path) -> int:
-        """Bytes of the stored images and targets."""
-        return sum((folder / name).stat().st_size for name in ARRAYS)
+    def stored_bytes(folder: Path, views: bool = False) -> int:
+        """Bytes of the stored images and targets, and of their views if wanted."""
+        return sum((folder / name).stat().st_size for name in ((*ARRAYS, VIEWS) if views else ARRAYS))
+
+    @staticmethod
+    def has_views(folder: Path) -> bool:
+        """Whether each training image has its left and right view there."""
+        return bool(np.load(folder / VIEWS, mmap_mode="r").size)
 
     def __len__(self) -> int:
         """Number of patches."""
@@ -152,10 +165,9 @@ class PatchSet:
             turns: (B,) in 0..7, one of the eight flips and quarter turns for each; None leaves them as they are.
         """
         turned = [0] * len(numbers) if turns is None else turns.tolist()
-        windows = [(p, slice(y, y + size), slice(x, x + size)) for p, y, x, size in self.corners[numbers].tolist()]
-        scale = float(np.float32(1 / 65535))
+        windows = self._windows_of(numbers)
         image, target = (
-            self._stack([arrays[p][rows, columns] for p, rows, columns in windows], turned).mul_(scale)
+            self._stack([arrays[p][rows, columns] for p, rows, columns in windows], turned).mul_(SCALE)
             for arrays in (self._images, self._targets)
         )
         if self._depths is None:
@@ -166,6 +178,20 @@ class PatchSet:
             crops = [self._depths[p][rows, columns] for p, rows, columns in windows]
         # By a tensor on the device: a CUDA tensor over a Python number is multiplied by the rounded reciprocal.
         return image, target, self._stack([crop[..., None] for crop in crops], turned).div_(self._depth_scale)
+
+    def views(self, numbers: NDArray[np.int64]) -> torch.Tensor:
+        """Crops of the left and the right view, (B, 6, S, S), as `batch` gives those of the image; they never turn."""
+        assert self._views is not None
+        windows, none = self._windows_of(numbers), [0] * len(numbers)
+        halves = [(self._views[p].chunk(2), rows, columns) for p, rows, columns in windows]
+        left, right = (
+            self._stack([half[side][rows, columns] for half, rows, columns in halves], none) for side in (0, 1)
+        )
+        return torch.cat([left, right], dim=1).mul_(SCALE)
+
+    def _windows_of(self, numbers: NDArray[np.int64]) -> list[tuple[int, slice, slice]]:
+        """Of each patch the position of its image, rows and columns."""
+        return [(p, slice(y, y + size), slice(x, x + size)) for p, y, x, size in self.corners[numbers].tolist()]
 
     def _stack(self, crops: Sequence[torch.Tensor], turns: Sequence[int]) -> torch.Tensor:
         """(S, S, C) bit patterns to (B, C, S, S) float32 in 0..65535 on the device."""

@@ -29,6 +29,7 @@ SOBEL_SIZES = (3, 7, 11, 15)
 SCENE_COLUMNS = ("position", "scene", "offset", "height", "width")
 PATCH_COLUMNS = ("position", "y", "x", "size")
 ARRAYS = ("images.npy", "targets.npy")
+VIEWS = "views.npy"
 
 Raw = NDArray[np.uint16]
 
@@ -67,14 +68,16 @@ def sharpness(target: NDArray[np.generic], corners: Sequence[tuple[int, int]], s
 
 
 def extract_patches(scenes: Sequence[Scene], folder: Path, spec: Patches, threads: int = 1) -> int:
-    """Write `images.npy`, `targets.npy`, `scenes.csv` and `patches.csv` for the training scenes.
+    """Write `images.npy`, `targets.npy`, `views.npy`, `scenes.csv` and `patches.csv` for the training scenes.
 
     The arrays are flat uint16: image after image, each (H, W, 3) in C order; `scenes.csv` says at which element each
-    begins and how large it is, so that images may differ in size. What is written does not depend on `threads`.
+    begins and how large it is, so that images may differ in size. `views.npy` holds each image's left view, then its
+    right one, from twice that element on; nothing where not all scenes have them. What is written does not depend on
+    `threads`.
 
     Args:
         scenes: the training scenes; their order is that of the arrays.
-        folder: receives the four files.
+        folder: receives the five files.
         spec: size, stride and share of the patches dropped.
         threads: images decoded at a time.
 
@@ -88,20 +91,26 @@ def extract_patches(scenes: Sequence[Scene], folder: Path, spec: Patches, thread
         raise DDNetError(f"{folder}: no training scenes in the index")
     corners = [_corners(scene, spec) for scene in scenes]
     offsets = np.cumsum([0] + [3 * scene.height * scene.width for scene in scenes])
-    require_space(folder, "the training images", len(ARRAYS) * 2 * int(offsets[-1]))
+    with_views = all(scene.views for scene in scenes)
+    require_space(folder, "the training images", (len(ARRAYS) + 2 * with_views) * 2 * int(offsets[-1]))
     rows: list[tuple[int, int, int, int]] = []
     progress = Progress("patches", len(scenes))
     with (
         atomic_path(folder / ARRAYS[0]) as first,
         atomic_path(folder / ARRAYS[1]) as second,
+        atomic_path(folder / VIEWS) as third,
         first.open("wb") as images,
         second.open("wb") as targets,
+        third.open("wb") as views,
     ):
         for stream in (images, targets):
             _write_header(stream, int(offsets[-1]))
-        for position, (image, target, kept) in enumerate(_prepared(scenes, corners, spec, threads)):
+        _write_header(views, 2 * int(offsets[-1]) if with_views else 0)
+        for position, (image, target, seen, kept) in enumerate(_prepared(scenes, corners, spec, threads, with_views)):
             images.write(image.data)
             targets.write(target.data)
+            for view in seen:
+                views.write(view.data)
             rows += [(position, y, x, spec.size) for y, x in kept]
             progress.advance()
     places = [(i, s.key, int(offsets[i]), s.height, s.width) for i, s in enumerate(scenes)]
@@ -136,17 +145,22 @@ def _write_header(stream: IO[bytes], length: int) -> None:
 
 
 def _prepared(
-    scenes: Sequence[Scene], corners: Sequence[Sequence[tuple[int, int]]], spec: Patches, threads: int
-) -> Iterator[tuple[Raw, Raw, list[tuple[int, int]]]]:
-    """Image, target and the corners kept, scene by scene in their order; `threads` scenes in memory at a time."""
+    scenes: Sequence[Scene],
+    corners: Sequence[Sequence[tuple[int, int]]],
+    spec: Patches,
+    threads: int,
+    with_views: bool,
+) -> Iterator[tuple[Raw, Raw, list[Raw], list[tuple[int, int]]]]:
+    """Image, target, views and the corners kept, scene by scene in order; `threads` scenes in memory at a time."""
 
-    def prepare(number: int) -> tuple[Raw, Raw, list[tuple[int, int]]]:
+    def prepare(number: int) -> tuple[Raw, Raw, list[Raw], list[tuple[int, int]]]:
         scene = scenes[number]
-        image, target = (_read(path, scene) for path in (scene.image, scene.target))
+        views = scene.views or () if with_views else ()
+        image, target, *seen = (_read(path, scene) for path in (scene.image, scene.target, *views))
         sharp = sharpness(target, corners[number], spec.size)
         dropped = int(spec.drop * len(sharp))
         kept = np.sort(np.argsort(sharp, kind="stable")[dropped:])
-        return image, target, [corners[number][index] for index in kept]
+        return image, target, seen, [corners[number][index] for index in kept]
 
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(scenes), threads):

@@ -12,6 +12,7 @@ import pytest
 from ddnet.data.embedded import DATASET_OF, index_benchmark, render_benchmark
 from ddnet.data.embedded.optics import circle_of_confusion_px
 from ddnet.data.embedded.stereo import disparity_to_depth, make_stereo, render_stereo, stereo_layers
+from ddnet.data.embedded.textures import srgb_to_linear
 from ddnet.data.embedded.write import plan_split, render_split, scene_seed
 from ddnet.errors import DDNetError
 from ddnet.files import sha256
@@ -167,3 +168,15 @@ def test_stereo_layers_at_rest_are_the_photograph() -> None:
     scene = make_stereo(64, focus_m=3.0, layers=16)
     rest = render_layers(stereo_layers(scene), scene.lens, 64, 2, np.random.default_rng(0)).target
     np.testing.assert_allclose(rest, scene.photo, atol=1e-6)
+
+
+def test_the_written_views_are_of_either_half_and_their_mean_in_linear_light_is_the_image(rendered: Path) -> None:
+    for scene in index_benchmark(rendered):
+        assert scene.views is not None
+        assert (scene.left_sha256, scene.right_sha256) == tuple(map(sha256, scene.views))
+        encoded = [read_image(path) for path in (scene.image, *scene.views)]
+        image, left, right = map(srgb_to_linear, encoded)
+        inside = np.logical_and.reduce([(view > 0) & (view < 1) for view in encoded])
+        assert inside.mean() > 0.5 and np.abs(left - right).max() > 0.02
+        # Half a step of 16 bits in each file; the curve's slope is at most 2.3.
+        np.testing.assert_allclose(((left + right) / 2)[inside], image[inside], atol=3 / 65535)

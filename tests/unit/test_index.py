@@ -146,3 +146,47 @@ def test_a_spread_eight_bit_image_is_told_from_a_true_one(tmp_path: Path) -> Non
     found = inspect_images([tmp_path / f"{name}.png" for name in names], "toy")
     assert [image.spread for image in found] == [False, True, True, False, False]
     assert [image.bits for image in found] == [16, 16, 16, 16, 8]
+
+
+def with_views(folder: Path, sizes: tuple[tuple[int, int], tuple[int, int]] = ((6, 9), (6, 9))) -> PairFiles:
+    """A pair and its two views, each another picture."""
+    scene = scene_in(folder)
+    views = (folder / "s0" / "left.png", folder / "s0" / "right.png")
+    for number, (path, size) in enumerate(zip(views, sizes, strict=True)):
+        write_png(path, make_pair(size, 40 + number)[0])
+    return PairFiles("train", "s0", "", scene.image, scene.target, views)
+
+
+def test_views_are_indexed_with_their_digests_and_move_with_the_index(tmp_path: Path) -> None:
+    pair = with_views(tmp_path / "old")
+    bare = pair._replace(scene="s1", views=None)
+    digests = {file: sha256(file) for file in (pair.image, pair.target, *(pair.views or ()))}
+    scene, without = describe_pairs("toy", [pair, bare], digests)
+    assert scene.views == pair.views and scene.left_sha256 == digests[tmp_path / "old" / "s0" / "left.png"]
+    assert scene == describe_pair("toy", "train", "s0", "", pair.image, pair.target, None, pair.views)
+    assert without.views is None and without.left_sha256 == ""
+    write_index(tmp_path / "old" / "index.csv", [scene, without])
+    assert read_index(tmp_path / "old" / "index.csv") == [scene, without]
+    assert stored(tmp_path / "old" / "index.csv")["right"] == "s0/right.png"
+    shutil.move(tmp_path / "old", tmp_path / "new")
+    found = read_index(tmp_path / "new" / "index.csv")[0]
+    assert found.views == (tmp_path / "new" / "s0" / "left.png", tmp_path / "new" / "s0" / "right.png")
+    assert found.right_sha256 == digests[tmp_path / "old" / "s0" / "right.png"]
+
+
+def test_a_changed_view_and_one_of_another_size_are_named(tmp_path: Path) -> None:
+    pair = with_views(tmp_path, ((6, 9), (6, 8)))
+    with pytest.raises(DDNetError, match=r"but its right view .*right.png is 8 x 6 at 16 bits; a pair must agree"):
+        describe_pairs("toy", [pair])
+    digests = {file: sha256(file) for file in (pair.image, pair.target, *(pair.views or ()))}
+    digests[tmp_path / "s0" / "left.png"] = "0" * 64
+    with pytest.raises(DDNetError, match=r"left.png: its SHA-256 is not the one recorded"):
+        describe_pairs("toy", [pair], digests)
+
+
+def test_an_index_of_another_version_is_refused(tmp_path: Path) -> None:
+    write_index(tmp_path / "index.csv", [scene_in(tmp_path)])
+    text = (tmp_path / "index.csv").read_text().replace(",left,right,left_sha256,right_sha256", "")
+    (tmp_path / "index.csv").write_text(text)
+    with pytest.raises(DDNetError, match=r"index.csv: columns must be dataset,.*,right_sha256; delete it, and index"):
+        read_index(tmp_path / "index.csv")

@@ -1,4 +1,5 @@
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,20 @@ class Helped(Objective):
     def learned(self) -> Any:
         return [*self.network.parameters(), self.helper]
 
-    def terms(self, image: torch.Tensor, target: torch.Tensor, progress: float) -> dict[str, torch.Tensor]:
-        return super().terms(image, target, progress) | {"help": self.helper**2}
+    def terms(self, *arguments: Any) -> dict[str, torch.Tensor]:
+        return super().terms(*arguments) | {"help": self.helper**2}
+
+
+class Compared(Objective):
+    """Compares with views; keeps what it was given."""
+
+    own_terms = frozenset({"first", "second"})
+    view_terms = own_terms
+    given: list[Any] = []
+
+    def terms(self, image: torch.Tensor, target: torch.Tensor, progress: float, views: Any = None) -> Any:
+        self.given.append((image, views))
+        return super().terms(image, target, progress)
 
 
 @pytest.fixture(scope="module")
@@ -224,3 +237,42 @@ def test_an_objective_is_not_part_of_the_file_but_of_the_state(data: Data, tmp_p
     train(data, tmp_path / "weights.npz")
     loaded = load_weights(tmp_path / "weights.npz", Toy)
     assert isinstance(loaded, Small) and loaded.taps == 3
+
+
+def test_views_reach_the_objective_in_the_networks_channels_where_a_term_needs_them(data: Data, tmp_path: Path) -> None:
+    kind = type("Comparing", (Toy,), {"objective": Compared})
+    Compared.given.clear()
+    train(data, tmp_path / "weights.npz", kind, steps=1, loss={"mse": 1, "first": 0.1})
+    train(data, tmp_path / "weights.npz", kind, steps=1, loss={"mse": 1, "first": 0})
+    (image, views), (same, none) = Compared.given
+    assert none is None and torch.equal(image, same) and views.shape == (4, 6, 32, 32)
+    left, right = views.cpu().chunk(2, dim=1)
+    distances = [float((left / 2 + right / 2 - other).abs().mean()) for other in (image.cpu(), image.cpu().flip(1))]
+    assert distances[0] < 0.005 < distances[1]  # blue, green, red, both of them
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (
+            {"mse": 1, "first": 0.2},
+            "Toy: training.loss.first needs the two views of a dual-pixel sensor, which these training images do not "
+            "have; write first: 0",
+        ),
+        (
+            {"first": 0.2, "second": 1},
+            "Toy: training.loss.first and training.loss.second need the two views of a dual-pixel sensor, which these "
+            "training images do not have; write first: 0, second: 0",
+        ),
+    ],
+)
+def test_a_term_that_needs_views_where_there_are_none_is_one_line(
+    data: Data, tmp_path: Path, loss: dict[str, float], message: str
+) -> None:
+    scenes = [replace(scene, left=None, right=None) for scene in data[0]]
+    extract_patches(scenes, tmp_path / "patches", Patches(size=32))
+    kind = type("Comparing", (Toy,), {"objective": Compared})
+    with pytest.raises(DDNetError) as caught:
+        train((scenes, tmp_path / "patches"), tmp_path / "weights.npz", kind, loss=loss)
+    assert str(caught.value) == message
+    train((scenes, tmp_path / "patches"), tmp_path / "weights.npz", kind, steps=1, loss={"mse": 1, "first": 0})

@@ -150,8 +150,50 @@ def test_images_lie_one_after_another_where_scenes_csv_says(mixed: list[Scene], 
 def test_threads_change_nothing_in_the_files(mixed: list[Scene], tmp_path: Path) -> None:
     for threads in (1, 2, 5):
         extract_patches(mixed, tmp_path / str(threads), SMALL, threads)
-        for name in ("images.npy", "targets.npy", "scenes.csv", "patches.csv"):
+        for name in ("images.npy", "targets.npy", "views.npy", "scenes.csv", "patches.csv"):
             assert (tmp_path / str(threads) / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
+
+
+def add_views(folder: Path, scene: Scene, number: int) -> Scene:
+    """Two views, each another picture, of the scene's bit depth."""
+    left, right = (folder / f"{number}-{side}.png" for side in ("left", "right"))
+    for seed, path in enumerate((left, right)):
+        pixels = np.random.default_rng([number, seed]).random((scene.height, scene.width, 3)).astype(np.float32)
+        write_image(path, pixels, scene.bits)
+    return describe_pair("toy", "train", scene.scene, "indoor", scene.image, scene.target, None, (left, right))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("place", ["disk", "ram", "gpu"])
+def test_views_are_cut_where_the_image_is_bit_for_bit(
+    place: Place, device: str, mixed: list[Scene], tmp_path: Path
+) -> None:
+    folder = tmp_path / "patches"
+    scenes = [add_views(tmp_path, scene, number) for number, scene in enumerate(mixed)]
+    count = extract_patches(scenes, folder, SMALL)
+    patches = PatchSet(folder, None, place, device, views=True)
+    numbers = np.random.default_rng(2).permutation(count)
+    found = patches.views(numbers)
+    assert found.shape == (count, 6, 32, 32) and found.device.type == device and found.dtype == torch.float32
+    for views, corner in zip(found, patches.corners[numbers], strict=True):
+        for path, view in zip(scenes[corner[0]].views or (), views.chunk(2), strict=True):
+            raw = read_raw_rgb(path)
+            raw = raw.astype(np.uint16) * 257 if raw.dtype == np.uint8 else raw
+            values = expected(raw, corner, 0).astype(np.float32) * np.float32(1 / 65535)
+            np.testing.assert_array_equal(view.permute(1, 2, 0).cpu().numpy(), values)
+    sizes = [PatchSet.stored_bytes(folder, views) - 128 * (2 + views) for views in (False, True)]
+    assert sizes[1] == 2 * sizes[0] and PatchSet.has_views(folder)
+
+
+def test_views_that_are_not_wanted_or_not_there_are_not_held(mixed: list[Scene], tmp_path: Path) -> None:
+    some = [add_views(tmp_path, mixed[0], 0), *mixed[1:]]
+    extract_patches(some, tmp_path / "some", SMALL)
+    assert np.load(tmp_path / "some/views.npy").shape == (0,) and not PatchSet.has_views(tmp_path / "some")
+    with pytest.raises(DDNetError, match=r"views.npy: the training images have no left and right views"):
+        PatchSet(tmp_path / "some", views=True)
+    extract_patches(some[:1], tmp_path / "all", SMALL)
+    (tmp_path / "all/views.npy").unlink()
+    PatchSet(tmp_path / "all").batch(np.array([0]))
 
 
 @pytest.mark.parametrize("turn", range(8))

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from ddnet import plan as planning
+from ddnet import plan_systems as planning_systems
 from ddnet.cli import CONFIG
 from ddnet.config import load_baselines, load_settings, load_variants, validate_settings
 from ddnet.errors import DDNetError
@@ -254,3 +255,52 @@ def test_recipes_are_checked_when_planning(system: str, entry: dict, message: st
     with pytest.raises(DDNetError, match=message) as caught:
         with_systems(**{system: {"weights": "train", **entry}})
     assert "\n" not in str(caught.value)
+
+
+def test_terms_that_need_views_are_read_from_the_code_and_known_with_their_weights() -> None:
+    assert planning_systems.view_terms("mdpnet") == {"views", "difference"}
+    assert planning_systems.view_terms("ifan") == {"disparity"} and planning_systems.view_terms("kpac") == set()
+    assert not with_systems().needs_views and not with_systems(kpac={"weights": "train"}).needs_views
+    assert with_systems(mdpnet={"weights": "train"}).needs_views
+    assert not with_systems(mdpnet={"weights": "official"}).needs_views
+    without = {"weights": "train", "training": {"loss": {"views": 0, "difference": 0}}}
+    assert not with_systems(mdpnet=without).needs_views
+    assert with_systems(mdpnet=without, ifan={"weights": "train"}).needs_views
+    assert not with_systems(ifan={"weights": "train", "recipe": "common"}).needs_views
+
+
+@pytest.mark.parametrize(
+    ("system", "message", "terms"),
+    [
+        (
+            "mdpnet",
+            "systems.mdpnet.training.loss: difference and views need the two views of a dual-pixel sensor, which data "
+            "of kind 'folder' does not have; write training: {loss: {difference: 0, views: 0}}",
+            {"difference": 0, "views": 0},
+        ),
+        (
+            "ifan",
+            "systems.ifan.training.loss: disparity needs the two views of a dual-pixel sensor, which data of kind "
+            "'folder' does not have; write training: {loss: {disparity: 0}}",
+            {"disparity": 0},
+        ),
+    ],
+)
+def test_a_folder_has_no_views_to_compare_with(system: str, message: str, terms: dict[str, int]) -> None:
+    def photographs(**entry: object) -> Plan:
+        settings = load_settings(CONFIG / "folder.yaml", {"systems": {system: {"weights": "train", **entry}}})
+        return Plan(settings, load_variants(CONFIG / "variants.yaml"), load_baselines(CONFIG / "baselines.yaml"))
+
+    with pytest.raises(DDNetError) as caught:
+        photographs()
+    assert str(caught.value) == message
+    assert not photographs(training={"loss": terms}).needs_views
+
+
+def test_turns_and_views_are_refused_when_planning() -> None:
+    with pytest.raises(DDNetError) as caught:
+        with_systems(ifan={"weights": "train", "training": {"augment": ["turns"]}})
+    assert str(caught.value) == (
+        "systems.ifan.training.augment: a turned picture has no left and right view, which the loss's disparity "
+        "compares with; leave turns out, or write loss: {disparity: 0}"
+    )

@@ -76,6 +76,7 @@ rule extract_patches:
             "data/{preset}/patches/",
             "images.npy",
             "targets.npy",
+            "views.npy",
             "scenes.csv",
             "patches.csv",
         ),

@@ -85,6 +85,7 @@ def _describe(dataset: str, split: str, record_path: Path) -> Scene:
         folder / "image.png",
         folder / "target.png",
         folder / "depth_m.npy",
+        (folder / "left.png", folder / "right.png"),
     )
 
 

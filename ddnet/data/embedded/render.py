@@ -39,7 +39,9 @@ SHOT_NOISE, READ_NOISE = 1e-4, 3e-4
 class Rendered:
     """Float images in linear light, (H, W, 3), before noise and encoding, and the depth z of the centre view.
 
-    `image` = (`left` + `right`) / 2 holds here, in linear light. `depth_m` is (H, W) float32 metres.
+    `image` = (`left` + `right`) / 2 holds here, in linear light. `left` is what the half of the opening at x < 0 sees,
+    left of the lens centre for somebody who stands behind the camera, as of two eyes: what is nearer than the focus
+    lies further right in it than in `right`. `depth_m` is (H, W) float32 metres.
     """
 
     image: FloatArray
