@@ -6,7 +6,7 @@ import pytest
 from ddnet import plan as planning
 from ddnet import plan_systems as planning_systems
 from ddnet.cli import CONFIG
-from ddnet.config import load_baselines, load_settings, load_variants, validate_settings
+from ddnet.config import LearnedSystem, load_baselines, load_settings, load_variants, validate_settings
 from ddnet.errors import DDNetError
 from ddnet.plan import Plan, depth_needs, slug
 
@@ -288,7 +288,8 @@ def test_terms_that_need_views_are_read_from_the_code_and_known_with_their_weigh
 )
 def test_a_folder_has_no_views_to_compare_with(system: str, message: str, terms: dict[str, int]) -> None:
     def photographs(**entry: object) -> Plan:
-        settings = load_settings(CONFIG / "folder.yaml", {"systems": {system: {"weights": "train", **entry}}})
+        chosen = {system: LearnedSystem.model_validate({"weights": "train", **entry})}
+        settings = load_settings(CONFIG / "folder.yaml").model_copy(update={"systems": chosen})
         return Plan(settings, load_variants(CONFIG / "variants.yaml"), load_baselines(CONFIG / "baselines.yaml"))
 
     with pytest.raises(DDNetError) as caught:
