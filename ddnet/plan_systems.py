@@ -103,6 +103,11 @@ class ComparedSystems:
                 f"systems.{name}.training.loss: {named} need{'s' if one else ''} the two views of a dual-pixel sensor, "
                 f"which data of kind 'folder' does not have; write training: {{loss: {{{instead}}}}}"
             )
+        if terms and self.settings.data.kind == "dpdd" and not self.settings.data.views:
+            raise DDNetError(
+                f"systems.{name}.training.loss: {named} need{'s' if one else ''} the two views of a dual-pixel sensor; "
+                f"write data: {{kind: dpdd, views: true}}, which fetches them too, or training: {{loss: {{{instead}}}}}"
+            )
         if terms and "turns" in training["augment"]:
             raise DDNetError(
                 f"systems.{name}.training.augment: a turned picture has no left and right view, which the loss's "

@@ -65,8 +65,24 @@ def _png(raw: RawArray) -> bytes:
     return cv2.imencode(".png", raw[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 
+# layout -> the two views of a training scene
+DPDD_VIEWS = {
+    "hub": ("train_l/source/{stem}_L.png", "train_r/source/{stem}_R.png"),
+    "zip": (
+        "dd_dp_dataset_canon/dd_dp_dataset_png/train_l/source/{stem}_L.png",
+        "dd_dp_dataset_canon/dd_dp_dataset_png/train_r/source/{stem}_R.png",
+    ),
+    "restormer": ("train/DPDD/inputL/{stem}.png", "train/DPDD/inputR/{stem}.png"),
+}
+
+
 def make_dpdd(
-    folder: Path, layout: str = "hub", size: tuple[int, int] = (64, 96), trial: Trial | None = None, seed: int = 0
+    folder: Path,
+    layout: str = "hub",
+    size: tuple[int, int] = (64, 96),
+    trial: Trial | None = None,
+    seed: int = 0,
+    views: bool = False,
 ) -> Path:
     """Write DPDD in miniature under `folder`: the 500 official pairs, or with `trial` the first of each split.
 
@@ -77,6 +93,7 @@ def make_dpdd(
         size: height and width.
         trial: how many pairs.
         seed: of the pictures; the same for the same name in every layout.
+        views: also the left and right views of the training scenes: the source, moved a pixel to either side.
 
     Returns:
         The folder, or the zip file in it.
@@ -86,9 +103,11 @@ def make_dpdd(
         source, target = make_pair(size, seed, number)
         for role, stem, raw in (("source", pair.source, source), ("target", pair.target, target)):
             write_png(root / DPDD_FOLDERS[layout][role].format(split=pair.split) / f"{stem}.png", raw)
+        for name, shift in zip(DPDD_VIEWS[layout], (-1, 1), strict=True) if views and pair.split == "train" else ():
+            write_png(root / name.format(stem=pair.source), np.roll(source, shift, axis=1))
     for split in ("train", "val", "test"):
         stem = next(pair.source for pair in official_pairs() if pair.split == split)
-        for other in DPDD_OTHERS[layout]:
+        for other in () if views and split == "train" else DPDD_OTHERS[layout]:
             path = root / other.format(split=split, stem=stem)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"not wanted")

@@ -47,6 +47,9 @@ class DpddData(Strict):
     realdof: Path | None = Field(None, description="a copy at hand, folder or zip; null: fetched (sources.yaml)")
     size: tuple[int, int] = Field((1120, 1680), description="height and width that every image of DPDD must have")
     trial: Trial | None = Field(None, description="a few scenes of each split; null: all 350, 74, 76 and 50")
+    views: bool = Field(
+        False, description="also the left and right views of the training scenes, for systems that learn from them"
+    )
 
 
 class FolderData(Strict):

@@ -22,6 +22,7 @@ BITS = 16
 # Folder that holds the file, lower case -> its role. Restormer's copies call the combined view inputC.
 ROLE_OF = {"source": "source", "inputc": "source", "target": "target"}
 SINGLE_VIEW = re.compile(r"(train|val|test)_[lr]", re.IGNORECASE)
+SIDE_OF = {"train_l": "l", "inputl": "l", "train_r": "r", "inputr": "r"}  # likewise -> the view of a training scene
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ def official_pairs(trial: Trial | None = None) -> list[Pair]:
     return pairs
 
 
+def _view_name(stem: str, side: str) -> str:
+    """Canonical name of a training scene's view; `side` is l or r."""
+    return f"train_{side}/source/{stem}_{side.upper()}.png"
+
+
 def _names(trial: Trial | None) -> dict[str, str]:
     """Stem -> canonical name. All 1,000 stems differ, so a stem alone tells split and role."""
     names = {}
@@ -58,29 +64,48 @@ def _names(trial: Trial | None) -> dict[str, str]:
     return names
 
 
-def wanted_dpdd(trial: Trial | None, size: tuple[int, int]) -> Wanted:
+def wanted_dpdd(trial: Trial | None, size: tuple[int, int], views: bool = False) -> Wanted:
     """The combined views of DPDD, `size` = (height, width); with `trial`, those of its first scenes.
 
     Recognised are `{split}_c/{source,target}/`, `{split}[/DPDD]/{inputC,target}/` and `{inputC,target}/`, each under
-    any folders; left aside are the views of single sub-pixels, files that only look like images, and names that are
-    not official.
+    any folders; left aside are files that only look like images, and names that are not official. With `views` also
+    the left and the right views of the training scenes, from `train_{l,r}/source/` or `{inputL,inputR}/`, whose names
+    may end in `_L` and `_R`; without, all views of single sub-pixels are left aside.
     """
     names = _names(trial)
+    seen = [pair.source for pair in official_pairs(trial) if pair.split == "train"] if views else []
+
+    def view(file: PurePosixPath) -> str | None:
+        sides = {SIDE_OF[folder.lower()] for folder in file.parts[-3:-1] if folder.lower() in SIDE_OF}
+        if len(sides) != 1 or file.suffix.lower() != ".png":
+            return None
+        [side] = sides
+        stem = file.stem.removesuffix(f"_{side.upper()}")
+        return _view_name(stem, side) if stem in seen else None
 
     def canonical(path: str) -> str | None:
         file = PurePosixPath(path)
         folders = file.parts[:-1]
-        if "__MACOSX" in folders or any(SINGLE_VIEW.fullmatch(folder) for folder in folders):
+        if "__MACOSX" in folders:
+            return None
+        if name := view(file):
+            return name
+        if any(SINGLE_VIEW.fullmatch(folder) for folder in folders):
             return None
         name = names.get(file.stem) if file.suffix.lower() == ".png" else None
         role = ROLE_OF.get(file.parent.name.lower())
         return name if name and role == PurePosixPath(name).parent.name else None
 
-    return Wanted(canonical, tuple(names.values()), problem=lambda path: image_problem(path, partial(_problem, size)))
+    files = (*names.values(), *(_view_name(stem, side) for stem in seen for side in "lr"))
+    return Wanted(canonical, files, problem=lambda path: image_problem(path, partial(_problem, size)))
 
 
 def index_dpdd(
-    files: Mapping[str, Path], digests: Mapping[str, str], size: tuple[int, int], trial: Trial | None
+    files: Mapping[str, Path],
+    digests: Mapping[str, str],
+    size: tuple[int, int],
+    trial: Trial | None,
+    views: bool = False,
 ) -> list[Scene]:
     """Check the files of DPDD and make their index entries: dataset `dpdd`, scene = stem of the defocused image.
 
@@ -89,6 +114,7 @@ def index_dpdd(
         digests: canonical name -> SHA-256 of when the file was first seen.
         size: height and width that every image must have.
         trial: the first scenes of each split only; None for all of them.
+        views: whether training scenes have their left and right views, which must be among the files then.
 
     Raises:
         DDNetError: the pairs are not the official ones, or a file is unreadable, changed, of another size, or has
@@ -104,11 +130,20 @@ def index_dpdd(
             pair.location,
             files[f"{pair.split}_c/source/{pair.source}.png"],
             files[f"{pair.split}_c/target/{pair.target}.png"],
+            _views_of(pair, files) if views and pair.split == "train" else None,
         )
         for pair in pairs
     ]
     recorded = {file: digests.get(name, "") for name, file in files.items()}
     return describe_pairs("dpdd", listed, recorded, partial(_problem, size))
+
+
+def _views_of(pair: Pair, files: Mapping[str, Path]) -> tuple[Path, Path]:
+    left, right = (_view_name(pair.source, side) for side in "lr")
+    for name in (left, right):
+        if name not in files:
+            raise DDNetError(f"dpdd: lacks {name}, a view of a training scene; fetch it, or write data.views: false")
+    return files[left], files[right]
 
 
 def _check_pairs(split: str, names: list[str], official: list[Pair]) -> None:

@@ -68,7 +68,7 @@ def wanted_files(item: str, data: DpddData | None = None) -> Wanted:
         return wanted_realdof()
     if item == "dpdd":
         data = data or DpddData(kind="dpdd")
-        return wanted_dpdd(data.trial, data.size)
+        return wanted_dpdd(data.trial, data.size, data.views)
     raise DDNetError(f"no item '{item}' to fetch; known are dpdd, realdof, {', '.join(WEIGHTS)}")
 
 
@@ -115,7 +115,7 @@ def index_photographs(data: DpddData | FolderData, fetched: Mapping[str, Path]) 
     if isinstance(data, FolderData):
         return index_folder(data)
     dpdd, realdof = (_read_present(item, fetched[item]) for item in ("dpdd", "realdof"))
-    scenes = index_dpdd(dpdd.files, dpdd.digests, data.size, data.trial)
+    scenes = index_dpdd(dpdd.files, dpdd.digests, data.size, data.trial, data.views)
     scenes += index_realdof(realdof.files, realdof.digests, data.trial)
     kinds = sorted({(scene.width, scene.height, scene.bits) for scene in scenes if scene.dataset == "realdof"})
     log.info("RealDOF as found: %s", ", ".join(f"{width} x {height} at {bits} bits" for width, height, bits in kinds))

@@ -32,8 +32,10 @@ def test_paper_short_is_the_paper_with_a_tenth_of_the_steps() -> None:
     assert short.training.steps == 7000 * paper.training.epochs // paper.training.batch // 10
     own = load_baselines(CONFIG / "baselines.yaml")
     for name, short_system in short.systems.items():
-        changed = {key: getattr(own[name].recipe, key) // 10 for key in short_system.training}
-        assert short_system.training == changed and set(changed) <= {"steps", "epochs"}
+        changed = {key: value for key, value in short_system.training.items() if key != "loss"}
+        assert changed == {key: getattr(own[name].recipe, key) // 10 for key in changed}
+        assert set(changed) <= {"steps", "epochs"}
+        assert short_system.training.get("loss") == paper.systems[name].training.get("loss")
     same = {"training": {"steps", "epochs", "validate_every"}, "preset": True, "seeds": True}
     same |= {"systems": {name: {"training"} for name in short.systems}}
     assert short.model_dump(exclude=same) == paper.model_dump(exclude=same)

@@ -110,6 +110,37 @@ def test_a_file_is_known_by_its_name_and_folder(path: str, name: str | None) -> 
     assert wanted_dpdd(None, SIZE).canonical(path) == name
 
 
+@pytest.mark.parametrize("layout", ["hub", "zip", "restormer"])
+def test_the_views_of_training_scenes_are_taken_in_where_they_are_asked_for(layout: str, tmp_path: Path) -> None:
+    root = make_dpdd(tmp_path / layout, layout, trial=TRIAL, views=True)
+    if layout == "zip":
+        with zipfile.ZipFile(root) as archive:
+            archive.extractall(tmp_path / "opened")
+        root = tmp_path / "opened"
+    wanted = wanted_dpdd(TRIAL, SIZE, views=True)
+    assert wanted.needed == wanted_dpdd(TRIAL, SIZE).needed + 2 * TRIAL.train
+    files = {name: path for path in root.rglob("*.png") if (name := wanted.name_of(str(path.relative_to(root))))}
+    assert wanted.missing(set(files)) == ""
+    digests = {name: sha256(path) for name, path in files.items()}
+    scenes = index_dpdd(files, digests, SIZE, TRIAL, views=True)
+    for scene in scenes:
+        assert (scene.views is not None) == (scene.split == "train")
+        if scene.views:
+            left, right = (read_raw_rgb(view) for view in scene.views)
+            assert (np.roll(left, 2, axis=1) == right).all() and scene.scene in scene.views[0].stem
+    plain = {name: path for name, path in files.items() if not name.startswith(("train_l", "train_r"))}
+    assert all(scene.views is None for scene in index_dpdd(plain, digests, SIZE, TRIAL))
+    with pytest.raises(DDNetError, match=r"dpdd: lacks train_l/source/1P0A0890_L.png, a view of a training scene"):
+        index_dpdd(plain, digests, SIZE, TRIAL, views=True)
+
+
+@pytest.mark.parametrize(
+    "path", ["val_l/source/1P0A0894_L.png", "train_l/source/1P0A0890_R.png", "train_l/1P0A9999.png"]
+)
+def test_other_views_are_left_aside(path: str) -> None:
+    assert wanted_dpdd(None, SIZE, views=True).canonical(path) is None
+
+
 def summary(scenes: list[Scene]) -> list[tuple[str, str, str]]:
     return [(scene.key, scene.location, scene.image_sha256 + scene.target_sha256) for scene in scenes]
 

@@ -34,7 +34,7 @@ def miniature_settings() -> dict[str, object]:
     """The paper preset, on a few small scenes, at a tiny width, for six steps."""
     settings = load_settings(CONFIG / "paper.yaml").model_dump(mode="json")
     settings["preset"], settings["seeds"] = "miniature", [0]
-    settings["data"] = {"kind": "dpdd", "size": list(SIZE), "trial": TRIAL.model_dump()}
+    settings["data"] = {"kind": "dpdd", "size": list(SIZE), "trial": TRIAL.model_dump(), "views": True}
     settings["depth"] |= {"height": 64, "width": 96}
     settings["model"]["width"] = 4
     settings["training"] |= {"patches": {"size": 64, "stride": 0.4, "drop": 0.3}, "batch": 2, "steps": 6}
@@ -47,7 +47,7 @@ def miniature_settings() -> dict[str, object]:
         "ifan": {"weights": "none"},
         "dpdnet": {"weights": "train", "training": {"width": 2, "epochs": 1}},
         "kpac": {"weights": "train", "training": {"width": 12, **short}},
-        "mdpnet": {"weights": "train", "training": {"width": 2, **short}},
+        "mdpnet": {"weights": "train", "training": {"width": 2, **short}},  # by the views, as published
     }
     return settings
 
@@ -63,7 +63,7 @@ PLAN = Plan(
 def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
     """DPDD file by file, RealDOF and the weights of Monodepth2 and DMENet as zips, DefocusGAN's as a file."""
     folder = tmp_path_factory.mktemp("remote")
-    make_dpdd(folder / "dpdd", "hub", SIZE, TRIAL)
+    make_dpdd(folder / "dpdd", "hub", SIZE, TRIAL, views=True)
     zip_folder(make_realdof(folder / "unpacked", size=(80, 112)), folder / "RealDOF.zip", "RealDOF")
     write_monodepth2_zip(folder / "weights.zip", 64, 96)
     write_dmenet_zip(folder / "DMENet_BDCS.zip")
@@ -154,7 +154,7 @@ def test_pictures_keep_their_bits_their_size_and_their_places(project: Path) -> 
 def test_what_was_fetched_is_told_and_verified(project: Path) -> None:
     options = ("--preset", CONFIG_FILE)
     told = run(project, "ddnet", "data", "status", *options, "--sources", "sources.yaml")
-    assert re.search(r"dpdd: +14 of 14 files", told) and "to be fetched" not in told
+    assert re.search(r"dpdd: +22 of 22 files", told) and "to be fetched" not in told
     assert told.count("licence:") == 5
     assert run(project, "ddnet", "data", "verify", *options).count("verified") == 5
     assert "non-commercial" in (project / "data" / "weights" / "monodepth2" / "LICENCE.txt").read_text()
@@ -196,6 +196,7 @@ def test_pairs_of_ones_own(project: Path) -> None:
         write_png(project / "mine" / "source" / f"walk {number}.png", source)
         write_png(project / "mine" / "target" / f"walk {number}.png", target)
     settings = miniature_settings() | {"preset": "own", "data": {"kind": "folder", "path": "mine", "name": "walks"}}
+    settings["systems"]["mdpnet"]["training"] |= {"loss": {"views": 0, "difference": 0}}  # type: ignore[index]
     settings["depth"] |= {"source": "constant"}  # type: ignore[operator]
     settings["systems"] |= {"dmenet": {"weights": "none"}, "defocusgan": {"weights": "none"}}  # type: ignore[operator]
     (project / "own.yaml").write_text(yaml.safe_dump(settings))
