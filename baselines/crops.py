@@ -14,7 +14,7 @@ from ddnet.config import Recipe
 from ddnet.data.patch_set import PatchSet, Place
 from ddnet.errors import DDNetError
 
-# IFAN's augmentation: how often, and how much (section 4.1 of its paper, values of its code).
+# IFAN's augmentation, by its published code: how often, and how much.
 NOISE_SHARE, NOISE_SIGMA = 0.05, (0.001, 0.0707)
 GREY_SHARE, GREY_WEIGHTS = 0.3, (0.299, 0.587, 0.114)
 SCALE_SHARE, SCALE = 0.5, (0.7, 1.0)
