@@ -19,7 +19,8 @@ class MdpnetObjective(Objective):
 
     `views` is that of the left and the right view to the sensor's, `difference` that of left minus right to the
     sensor's, `centre` that of the mean of both to the blurred picture. The network is one with views, (B, 9, H, W):
-    left, right, sharp.
+    left, right, sharp. Views average to the picture in linear light; of encoded values, as here and in the published
+    code, that is true but for some thousandths.
     """
 
     own_terms = frozenset({"centre", "difference", "views"})

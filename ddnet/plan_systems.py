@@ -121,11 +121,6 @@ class ComparedSystems:
         loss = self.training_of(system)["loss"]
         return sorted(term for term in view_terms(system) if loss.get(term))
 
-    @property
-    def needs_views(self) -> bool:
-        """Whether a system is trained here whose loss compares with the two views of a dual-pixel sensor."""
-        return any(self._weighted_view_terms(name) for name in self.systems_with("train"))
-
     def _own_recipe(self, system: str) -> Recipe | None:
         recipes = [line.recipe for line in self.baselines.values() if line.system == system and line.recipe]
         return recipes[0] if recipes else None

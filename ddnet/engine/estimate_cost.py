@@ -22,6 +22,7 @@ from ddnet.config import DpddData, EmbeddedData, Item, Recipe, Settings, Variant
 from ddnet.data.patches import grid
 from ddnet.depth._network import DepthNetwork
 from ddnet.engine.compared import compared_systems
+from ddnet.engine.fetch_data import sized
 from ddnet.errors import DDNetError
 from ddnet.losses import DeblurLoss, VggFeatures
 from ddnet.models import build_model, count_parameters
@@ -211,12 +212,15 @@ def measure_variants(plan: Plan, scale: Scale, bench: Bench) -> list[Cost]:
 def disk_bytes(plan: Plan, sources: set[str], scale: Scale, items: Mapping[str, Item]) -> dict[str, float]:
     """What stays on disk, from counts and sizes; `sources` are those of depth."""
     settings, seeds, data = plan.settings, len(plan.settings.seeds), plan.settings.data
-    disk = {"downloads": 1e9 * sum(items[name].gigabytes for name in plan.items if not plan.local_copy(name))}
+    asked = data if isinstance(data, DpddData) else None
+    fetched = [sized(name, items[name], asked).gigabytes for name in plan.items if not plan.local_copy(name)]
+    disk = {"downloads": 1e9 * sum(fetched)}
     if isinstance(data, EmbeddedData):
         scenes = data.train + data.train_depth + data.val + data.test + data.embedded_ood
         disk = {"rendered scenes": EMBEDDED_BYTES * scenes * data.size**2}
     maps = sources - {"constant"}  # its maps compress to nothing
-    disk["patches"] = PATCH_BYTES * scale.pixels("train")
+    views = isinstance(data, EmbeddedData) or (asked is not None and asked.views)  # as much again as the pairs
+    disk["patches"] = (1 + views) * PATCH_BYTES * scale.pixels("train")
     disk["depth maps"] = DEPTH_BYTES * len(maps) * (scale.pixels("train", "val") + scale.pixels())
     if settings.depth.training == "patch":
         estimated = sum("model" in depth_needs(source) for source in maps)

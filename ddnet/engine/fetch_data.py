@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ddnet.config import DpddData, FolderData
+from ddnet.config import DpddData, FolderData, Item
 from ddnet.data.dpdd import index_dpdd, wanted_dpdd
 from ddnet.data.folder import index_folder
 from ddnet.data.index import Scene
@@ -70,6 +70,12 @@ def wanted_files(item: str, data: DpddData | None = None) -> Wanted:
         data = data or DpddData(kind="dpdd")
         return wanted_dpdd(data.trial, data.size, data.views)
     raise DDNetError(f"no item '{item}' to fetch; known are dpdd, realdof, {', '.join(WEIGHTS)}")
+
+
+def sized(name: str, item: Item, data: DpddData | None = None) -> Item:
+    """The item with the size of what is asked for, where that is more than its usual files: DPDD with its views."""
+    usual = wanted_files(name).needed
+    return item.model_copy(update={"gigabytes": item.gigabytes * max(1.0, wanted_files(name, data).needed / usual)})
 
 
 def write_fetched(path: str | Path, fetched: Fetched) -> None:

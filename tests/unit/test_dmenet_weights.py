@@ -122,7 +122,7 @@ UNFIT: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
     "negative variance": (_with(MOVING, np.negative), r"b2/moving_variance:0' has a negative variance"),
     "pickled": (
         _with(U3, lambda kernel: np.array([kernel, None], object)),
-        r"npz of plain arrays \(Object arrays cannot",
+        r"npz of plain arrays \(it holds Python objects\)",
     ),
     "other scale": (
         lambda arrays: arrays | {f"{NET}/decoder/u3/b1/gamma:0": np.ones(3, np.float32)},
@@ -212,7 +212,7 @@ OTHERS: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
     "missing": (_without("uf.c3.bias"), r"lacks 'uf\.c3\.bias' \(1,\)"),
     "unknown": (lambda arrays: arrays | {"u9.c1.bias": np.zeros(1)}, r"unknown entry 'u9\.c1\.bias'"),
     "infinite": (_with("uf.c3.bias", lambda bias: bias + np.inf), r"'uf\.c3\.bias' has values that are not finite"),
-    "pickled": (_with("uf.c3.bias", lambda _: np.array([None])), r"plain arrays \(Object arrays cannot"),
+    "pickled": (_with("uf.c3.bias", lambda _: np.array([None])), r"plain arrays \(it holds Python objects\)"),
 }
 
 

@@ -12,7 +12,7 @@ from miniature import make_dpdd
 
 from ddnet.cli import CONFIG, main
 from ddnet.config import DpddData, Trial, load_settings, load_sources
-from ddnet.engine.fetch_data import folder_of, index_photographs, wanted_files, write_fetched
+from ddnet.engine.fetch_data import folder_of, index_photographs, sized, wanted_files, write_fetched
 from ddnet.errors import DDNetError
 from ddnet.fetch import Fetched, fetch_item
 
@@ -112,3 +112,10 @@ def test_files_that_are_gone_since_they_were_fetched_are_named_with_the_way_back
         f"dpdd: 1 of 8 files are gone since they were fetched, first: {gone}; put them back, or fetch them again: "
         "snakemake with --forcerun fetch_item"
     )
+
+
+def test_an_item_is_larger_where_more_of_it_is_asked_for() -> None:
+    assert sized("dpdd", ITEM, DpddData(kind="dpdd")).gigabytes == ITEM.gigabytes
+    assert sized("dpdd", ITEM, DpddData(kind="dpdd", views=True)).gigabytes == pytest.approx(1.7 * ITEM.gigabytes)
+    few = DpddData(kind="dpdd", trial={"train": 2, "val": 1, "test": 1, "realdof": 1})
+    assert sized("dpdd", ITEM, few).gigabytes == ITEM.gigabytes  # a bound, never less than what some source sends

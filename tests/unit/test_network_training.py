@@ -1,4 +1,5 @@
 import csv
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -148,52 +149,49 @@ class Stopped(Exception):
     pass
 
 
-def test_an_interrupted_training_ends_with_the_same_weights(
-    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    changes = {"loss": {"mse": 1, "help": 0.1}}
-    helped = type("Helping", (Toy,), {"objective": Helped})
-    train(data, tmp_path / "whole" / "weights.npz", helped, **changes)
-    step = network_training.train_step
+def cut_at_20(monkeypatch: pytest.MonkeyPatch, first: Callable[[], object], then: Callable[[], object]) -> list[int]:
+    """Run a training that is interrupted at its 20th step, then another; returns the steps of that one."""
+    step, steps = network_training.train_step, list[int]()
 
     def stop_at_20(parts: Any, number: int) -> float:
         if number == 20:
             raise Stopped
         return step(parts, number)
 
+    def note(parts: Any, number: int) -> float:
+        steps.append(number)
+        return step(parts, number)
+
     monkeypatch.setattr(network_training, "train_step", stop_at_20)
     with pytest.raises(Stopped):
-        train(data, tmp_path / "cut" / "weights.npz", helped, **changes)
-    assert not (tmp_path / "cut" / "weights.npz").exists()
-    steps: list[int] = []
-    monkeypatch.setattr(
-        network_training, "train_step", lambda parts, number: steps.append(number) or step(parts, number)
-    )
-    train(data, tmp_path / "cut" / "weights.npz", helped, **changes)
+        first()
+    monkeypatch.setattr(network_training, "train_step", note)
+    then()
+    return steps
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helped = type("Helping", (Toy,), {"objective": Helped})
+    whole, cut = tmp_path / "whole" / "weights.npz", tmp_path / "cut" / "weights.npz"
+
+    def run(out: Path) -> None:
+        assert not out.exists()
+        train(data, out, helped, loss={"mse": 1, "help": 0.1})
+
+    run(whole)
+    steps = cut_at_20(monkeypatch, lambda: run(cut), lambda: run(cut))
     assert steps[0] == 18
-    whole, cut = arrays(tmp_path / "whole" / "weights.npz"), arrays(tmp_path / "cut" / "weights.npz")
-    assert all((whole[name] == cut[name]).all() for name in whole) and not any("helper" in name for name in whole)
+    first, second = arrays(whole), arrays(cut)
+    assert all((first[name] == second[name]).all() for name in first) and not any("helper" in name for name in first)
 
 
 def test_the_state_of_another_recipe_is_not_resumed(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = network_training.train_step
-    monkeypatch.setattr(network_training, "validate", lambda parts: 1.0)
-
-    def stop_at_20(parts: Any, number: int) -> float:
-        if number == 20:
-            raise Stopped
-        return step(parts, number)
-
-    monkeypatch.setattr(network_training, "train_step", stop_at_20)
-    with pytest.raises(Stopped):
-        train(data, tmp_path / "weights.npz")
-    steps: list[int] = []
-    monkeypatch.setattr(
-        network_training, "train_step", lambda parts, number: steps.append(number) or step(parts, number)
-    )
-    train(data, tmp_path / "weights.npz", lr=1e-3)
+    out = tmp_path / "weights.npz"
+    steps = cut_at_20(monkeypatch, lambda: train(data, out), lambda: train(data, out, lr=1e-3))
     assert steps == list(range(30))
 
 

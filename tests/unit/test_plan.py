@@ -257,16 +257,9 @@ def test_recipes_are_checked_when_planning(system: str, entry: dict, message: st
     assert "\n" not in str(caught.value)
 
 
-def test_terms_that_need_views_are_read_from_the_code_and_known_with_their_weights() -> None:
+def test_terms_that_need_views_are_read_from_the_code() -> None:
     assert planning_systems.view_terms("mdpnet") == {"views", "difference"}
     assert planning_systems.view_terms("ifan") == {"disparity"} and planning_systems.view_terms("kpac") == set()
-    assert not with_systems().needs_views and not with_systems(kpac={"weights": "train"}).needs_views
-    assert with_systems(mdpnet={"weights": "train"}).needs_views
-    assert not with_systems(mdpnet={"weights": "official"}).needs_views
-    without = {"weights": "train", "training": {"loss": {"views": 0, "difference": 0}}}
-    assert not with_systems(mdpnet=without).needs_views
-    assert with_systems(mdpnet=without, ifan={"weights": "train"}).needs_views
-    assert not with_systems(ifan={"weights": "train", "recipe": "common"}).needs_views
 
 
 @pytest.mark.parametrize(
@@ -295,7 +288,7 @@ def test_a_folder_has_no_views_to_compare_with(system: str, message: str, terms:
     with pytest.raises(DDNetError) as caught:
         photographs()
     assert str(caught.value) == message
-    assert not photographs(training={"loss": terms}).needs_views
+    assert photographs(training={"loss": terms}).systems_with("train") == [system]
 
 
 def test_turns_and_views_are_refused_when_planning() -> None:
@@ -305,3 +298,15 @@ def test_turns_and_views_are_refused_when_planning() -> None:
         "systems.ifan.training.augment: a turned picture has no left and right view, which the loss's disparity "
         "compares with; leave turns out, or write loss: {disparity: 0}"
     )
+
+
+def test_views_of_dpdd_are_asked_for_where_a_loss_compares_with_them() -> None:
+    def photographs(data: dict, **training: object) -> Plan:
+        chosen = {"mdpnet": LearnedSystem.model_validate({"weights": "train", "training": training})}
+        settings = load_settings(CONFIG / "paper.yaml", {"data": data}).model_copy(update={"systems": chosen})
+        return Plan(settings, load_variants(CONFIG / "variants.yaml"), load_baselines(CONFIG / "baselines.yaml"))
+
+    with pytest.raises(DDNetError, match=r"difference and views need the two views .* write data: \{kind: dpdd, views"):
+        photographs({})
+    assert photographs({"views": True}).training_of("mdpnet")["loss"]["views"] == 0.2
+    assert photographs({}, loss={"views": 0, "difference": 0}).training_of("mdpnet")["loss"]["mse"] == 1

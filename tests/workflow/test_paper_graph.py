@@ -237,14 +237,14 @@ def resize(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (remove, "lacks 1 of 14 files, first: train_c/target/"),
+        (remove, "lacks 1 of 22 files, first: train_c/target/"),
         (make_8_bit, "8-bit"),
         (truncate, "not a readable image"),
         (resize, "32"),
     ],
 )
 def test_a_bad_copy_is_one_line(project: Path, tmp_path: Path, spoil: Callable[[Path], None], words: str) -> None:
-    copy = make_dpdd(tmp_path / "copy", "hub", SIZE, TRIAL)
+    copy = make_dpdd(tmp_path / "copy", "hub", SIZE, TRIAL, views=True)
     spoil(copy)
     settings = miniature_settings() | {"preset": "bad"}
     settings["data"] |= {"dpdd": str(copy)}  # type: ignore[operator]

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from ddnet.config import DpddData, Item
-from ddnet.engine.fetch_data import folder_of, wanted_files, write_fetched
+from ddnet.engine.fetch_data import folder_of, sized, wanted_files, write_fetched
 from ddnet.fetch import fetch_item
 from ddnet.log import job_log
 
 job = snakemake
 with job_log(str(job.log)):
-    name, data = job.wildcards.item, job.params.data
-    wanted = wanted_files(name, DpddData(**data) if data else None)
+    name, data = job.wildcards.item, DpddData(**job.params.data) if job.params.data else None
     local = Path(job.params.local).expanduser() if job.params.local else None
-    fetched = fetch_item(name, Item(**job.params.source), wanted, folder_of(name), local)
+    item = sized(name, Item(**job.params.source), data)
+    fetched = fetch_item(name, item, wanted_files(name, data), folder_of(name), local)
     write_fetched(job.output.record, fetched)
