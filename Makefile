@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 all: $(VENV)/installed ## install if needed, then run the default preset (nothing happens when all is up to date)
 	$(BIN)/snakemake --cores $(CORES) all
 
-smoke: $(VENV)/installed ## the whole graph, tiny, in about two minutes
+smoke: $(VENV)/installed ## the whole graph, tiny, in about three minutes
 	$(BIN)/snakemake --cores $(CORES) all --configfile workflow/config/smoke.yaml
 
 report: $(VENV)/installed ## self-contained HTML report of what has been run
