@@ -35,7 +35,9 @@ NOTES = {
     "mdpnet": "all three decoders; restoring needs the last part of one only",
     "defocusgan": (
         "4.59 M are printed, but the published code uses 4,860,675 parameters and has 4,934,531 with two layers that "
-        "nothing goes through; by the paper's counter its MACs are the printed 281.2 G"
+        "nothing goes through; the printed 281.2 G MACs are reached by the paper's counter, which takes a transposed "
+        "convolution's kernel for every value of the output, 4 times too often at stride 2, and counts averages and "
+        "upsampling"
     ),
 }
 UPSAMPLING = {"nearest": 1, "bilinear": 11}  # what the paper's counter takes per value of the output
