@@ -15,10 +15,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def system_needs(system: str) -> frozenset[str]:
-    """What a compared system says it needs, likewise.
+    """What a compared system says it needs, read from its file, not imported: `needs = frozenset({...})`.
 
     `weights` where they have to be learned or fetched; then also `official` where its authors' file can be read,
-    and `true_defocus` where it learns from the true blur.
+    `patches` where it learns from the extracted patches, and `true_defocus` where from the true blur. `pictures` where
+    it has only those that were restored elsewhere.
     """
     return declared_needs(ROOT / "baselines" / f"{system}.py")
 
