@@ -18,12 +18,20 @@ from ddnet.config import Baseline, Settings, Variant
 from ddnet.errors import DDNetError
 from ddnet.plan_systems import ROOT, ComparedSystems, nearest
 
-# Table -> the study whose variants are its rows. Tables 1 and 2 compare systems and have fixed rows.
-TABLES = {"table1": None, "table2": None, "table3": "modules", "table4": "fusion", "tableS1_depth": "depth"}
+# Table -> the study whose variants are its rows. Tables 1 and 2 compare systems and have fixed rows, as has that of the
+# paper's claims. `controls` and `readings` are in no preset's studies: they have targets of their own.
+TABLES = {
+    "table1": None, "table2": None, "table3": "modules", "table4": "fusion", "tableS1_depth": "depth",
+    "tableS3_claims": None, "tableS4_controls": "controls", "tableS5_readings": "readings",
+}  # fmt: skip
 # Rows of Tables 1 and 2 that this suite trains.
 HEADLINE = {"table1": ("ddnet_1b",), "table2": ("ddnet_1b", "ddnet_2b")}
+# What the paper's claims compare; which of them are trained, the studies decide.
+CLAIMED = ("unet", "unet_rcab", "ddnet_1b", "ddnet_2b", "ddnet_3b", "fusion_input", "fusion_conv")
 # The row that a study's differences refer to; it is trained even where its own study is not asked for.
-REFERENCE = {"modules": "unet", "fusion": "ddnet_1b", "depth": "unet_rcab"}
+REFERENCE = {
+    "modules": "unet", "fusion": "ddnet_1b", "depth": "unet_rcab", "controls": "unet_rcab", "readings": "ddnet_1b",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,9 @@ class Plan(ComparedSystems):
         self.baselines = baselines or {"blurred": Baseline(name="blurred", system="blurred", label="Blurred input")}
         self.check_systems()
         known = {study for variant in variants.values() for study in variant.study}
+        for name in settings.seeds_of:
+            if name not in variants:
+                raise DDNetError(f"seeds_of: no variant '{name}'{nearest(name, list(variants))}")
         for study in settings.studies:
             if study not in TABLES.values():
                 allowed = ", ".join(study for study in TABLES.values() if study)
@@ -121,9 +132,12 @@ class Plan(ComparedSystems):
     def table_variants(self, table: str) -> list[str]:
         """Variants that a table measures, in the order of the variants file."""
         study = TABLES[table]
-        if study is None:
-            return [name for name in self.variants if name in HEADLINE[table]]
-        return self.study_variants(study)
+        if study is not None:
+            return self.study_variants(study)
+        if table == "tableS3_claims":
+            trained = {name for study in self.settings.studies for name in self.study_variants(study)}
+            return [name for name in self.variants if name in CLAIMED and name in trained]
+        return [name for name in self.variants if name in HEADLINE[table]]
 
     def table_baselines(self, table: str) -> list[str]:
         """Compared systems that a table measures: all in Table 2, DefocusGAN in Table 1, the blurred input in all."""
@@ -131,12 +145,19 @@ class Plan(ComparedSystems):
         return [name for name in self.measured_baselines if name in shown]
 
     def study_variants(self, study: str) -> list[str]:
-        """Variants of a study, its reference row included; without those whose depth this data cannot give."""
-        return [
-            name
-            for name, v in self.variants.items()
-            if (study in v.study or name == REFERENCE[study]) and self._has_depth(name)
-        ]
+        """Variants of a study, its reference row included.
+
+        Without those whose depth this data cannot give, and of those that are the same under this preset (its own
+        output form or depth source spelled out) only the first.
+        """
+        members = [name for name, v in self.variants.items() if study in v.study or name == REFERENCE[study]]
+        members.sort(key=lambda name: name != REFERENCE[study])
+        distinct: dict[str, str] = {}
+        for name in filter(self._has_depth, members):
+            output = self.variants[name].output or self.settings.model.output
+            network = self.variants[name].trained() | {"output": output, "depth_source": self.depth_source(name)}
+            distinct.setdefault(str(network | {"name": ""}), name)
+        return [name for name in self.variants if name in distinct.values()]
 
     def _has_depth(self, variant: str) -> bool:
         source = self.depth_source(variant)
@@ -150,8 +171,12 @@ class Plan(ComparedSystems):
         return [name for name in self.variants if name in needed]
 
     def runs(self, variants: Iterable[str]) -> list[Run]:
-        """Every variant with every seed."""
-        return [Run(name, seed) for name in variants for seed in self.settings.seeds]
+        """Every variant with each of its seeds."""
+        return [Run(name, seed) for name in variants for seed in self.seeds(name)]
+
+    def seeds(self, variant: str) -> tuple[int, ...]:
+        """Seeds of a variant: the preset's, or its own."""
+        return self.settings.seeds_of.get(variant, self.settings.seeds)
 
     def depth_source(self, variant: str) -> str | None:
         """Depth source of a variant; None for one without depth."""

@@ -206,6 +206,9 @@ class Settings(Strict):
 
     preset: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds), Field(min_length=1)]
+    seeds_of: dict[str, Annotated[tuple[int, ...], BeforeValidator(_seeds), Field(min_length=1)]] = Field(
+        {}, description="variants with seeds of their own, such as more of them for the headline pair"
+    )
     studies: tuple[str, ...] = Field(("modules", "fusion", "depth"), min_length=1)
     data: EmbeddedData | DpddData | FolderData = Field(discriminator="kind")
     depth: Depth = Depth()

@@ -21,8 +21,8 @@ class Variant(Strict):
     """One row of the ablation: what differs from the 1-branch DDNet."""
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")
-    label: str
-    study: Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+    label: str = Field(description="what tables call it; none: its name")
+    study: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field((), description="tables it stands in")
     aliases: tuple[str, ...] = ()
     arch: Literal["ddnet", "unet"] = "ddnet"
     fusion: str = Field("gru", description="none, input, or a name of the fusion registry")
@@ -35,6 +35,11 @@ class Variant(Strict):
     output: Literal["sigmoid", "residual"] | None = Field(None, description="null: the preset's")
     depth_source: str | None = Field(None, description="null: the preset's")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _label_is_the_name(cls, values: Any) -> Any:
+        return {"label": values.get("name")} | values if isinstance(values, dict) else values
+
     @model_validator(mode="after")
     def _unet_has_no_depth(self) -> Variant:
         if self.arch == "unet" and self.fusion != "none":
@@ -45,6 +50,10 @@ class Variant(Strict):
     def uses_depth(self) -> bool:
         """Whether the network reads a depth map."""
         return self.fusion != "none"
+
+    def trained(self) -> dict[str, Any]:
+        """What its training depends on, as plain values: not what it is called, nor in which tables it stands."""
+        return self.model_dump(mode="json", exclude={"label", "study", "aliases"})
 
 
 def load_variants(path: Path) -> dict[str, Variant]:

@@ -211,7 +211,7 @@ def measure_variants(plan: Plan, scale: Scale, bench: Bench) -> list[Cost]:
 
 def disk_bytes(plan: Plan, sources: set[str], scale: Scale, items: Mapping[str, Item]) -> dict[str, float]:
     """What stays on disk, from counts and sizes; `sources` are those of depth."""
-    settings, seeds, data = plan.settings, len(plan.settings.seeds), plan.settings.data
+    settings, data, runs = plan.settings, plan.settings.data, [len(plan.seeds(name)) for name in plan.selected]
     asked = data if isinstance(data, DpddData) else None
     fetched = [sized(name, items[name], asked).gigabytes for name in plan.items if not plan.local_copy(name)]
     disk = {"downloads": 1e9 * sum(fetched)}
@@ -227,9 +227,11 @@ def disk_bytes(plan: Plan, sources: set[str], scale: Scale, items: Mapping[str, 
         disk["depth maps"] += 2.0 * estimated * scale.patches * settings.training.patches.size**2
     with torch.device("meta"):
         networks = [build_model(plan.variants[name], settings.model.width) for name in plan.selected]
-    disk["trained networks"] = 4.0 * seeds * sum(map(count_parameters, networks))
+    disk["trained networks"] = 4.0 * sum(
+        n * count_parameters(network) for n, network in zip(runs, networks, strict=True)
+    )
     kept = scale.pixels(first=settings.evaluation.panels if settings.evaluation.save == "panels" else None)
-    disk["restored pictures"] = PHOTO_BYTES * seeds * len(networks) * kept
+    disk["restored pictures"] = PHOTO_BYTES * sum(runs) * kept
     return disk
 
 
@@ -266,25 +268,29 @@ def estimate(plan: Plan, items: Mapping[str, Item], limit_s: float = 60.0, tflop
         DDNetError: see `scale_of` and `Bench.step_rate`.
     """
     settings, scale, bench = plan.settings, scale_of(plan.settings), Bench(plan.settings, limit_s)
-    batch, side, seeds = settings.training.batch, settings.training.patches.size, len(settings.seeds)
+    batch, side = settings.training.batch, settings.training.patches.size
+    seeds = {name: len(plan.seeds(name)) for name in plan.selected}
     sources = {settings.depth.source, *filter(None, map(plan.depth_source, plan.selected))}
     costs, disk = measure_variants(plan, scale, bench), disk_bytes(plan, sources, scale, items)
     table = [["", "TFLOP/step", "a step", "a run", "all seeds", *([f"at {tflops:g} T/s"] if tflops else []), "  step"]]
     for cost in costs:
-        seconds = [flop / cost.rate for flop in (cost.step, cost.run, seeds * cost.run)]
-        seconds += [seeds * cost.run / (1e12 * tflops)] if tflops else []
+        runs = seeds[cost.variant] * cost.run
+        seconds = [flop / cost.rate for flop in (cost.step, cost.run, runs)]
+        seconds += [runs / (1e12 * tflops)] if tflops else []
         table.append([cost.variant, f"~{cost.step / 1e12:.4g}", *map(duration, seconds), f"  {cost.how}"])
     largest = plan.variants[max(costs, key=lambda cost: cost.step).variant]
     sizes = [size for split, sizes in scale.splits.items() if split != "train" for size in sizes]
     height, width = (-(-length // 16) * 16 for length in max(sizes, key=math.prod))
-    times, gib = {"training": seeds * sum(cost.run / cost.rate for cost in costs)}, 2**30
+    times, gib = {"training": sum(seeds[cost.variant] * cost.run / cost.rate for cost in costs)}, 2**30
     if networks := systems_flop(plan, scale):
         times["training, compared networks"] = networks / costs[0].rate
-    times["evaluation"] = seeds * sum(cost.pixel / cost.rate for cost in costs) * scale.pixels()
+    pixels = scale.pixels()
+    times["evaluation"] = sum(seeds[cost.variant] * cost.pixel / cost.rate for cost in costs) * pixels
     times["depth"] = depth_flop(settings, scale) / costs[0].rate if "monodepth2" in sources else 0.0
     times["sum"], disk["sum"] = sum(times.values()), sum(disk.values())
     if tflops:
-        times[f"training at {tflops:g} TFLOP/s sustained"] = seeds * sum(cost.run for cost in costs) / (1e12 * tflops)
+        flop = sum(seeds[cost.variant] * cost.run for cost in costs)
+        times[f"training at {tflops:g} TFLOP/s sustained"] = flop / (1e12 * tflops)
         times |= {f"compared networks at {tflops:g} TFLOP/s": networks / (1e12 * tflops)} if networks else {}
     memory = {f"training {largest.name}": bench.count_bytes(largest, batch, side, side, True) / gib}
     memory[f"restoring {width} x {height} px"] = bench.count_bytes(largest, 1, height, width, False) / gib
@@ -295,8 +301,8 @@ def estimate(plan: Plan, items: Mapping[str, Item], limit_s: float = 60.0, tflop
     figures += [(f"memory, {name}", f"{_about(size)} GiB") for name, size in memory.items()]
     return [
         f"ESTIMATE for preset {settings.preset} on {device_name()}, one job after the other; ~ marks an estimate",
-        f"{len(costs)} variants x {seeds} seeds; a run is {scale.steps:,} steps of {batch} crops of {side} px, and "
-        f"{scale.validations} x {len(scale.splits['val'])} validation images",
+        f"{len(costs)} variants, {sum(seeds.values())} runs with all seeds; a run is {scale.steps:,} steps of {batch} "
+        f"crops of {side} px, and {scale.validations} x {len(scale.splits['val'])} validation images",
         "",
         *(f"{line[0]:<20}" + "".join(f"{cell:>12}" for cell in line[1:-1]) + line[-1] for line in table),
         "",

@@ -14,8 +14,8 @@ from ddnet.errors import DDNetError
 from ddnet.report.collect import KEYS, LOCATIONS, merge_provenance, read_json
 from ddnet.report.evidence import Evidence
 from ddnet.report.footnotes import provenance_line
+from ddnet.report.layout import Column, Table
 from ddnet.report.statistics import DRAWS, interval
-from ddnet.report.tables import Column, Table
 from ddnet.report.wording import TRIAL_NOTE, display_name
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from ddnet.report.collect import LOCATIONS
 from ddnet.report.evidence import METRIC_NAMES, Evidence
 from ddnet.report.wording import TRIAL_NOTE, display_name, is_rendered, learned_from
 
-PAPER_TEST_SET = {"table1": "RealDOF", "table2": "DPDD", "table3": "DPDD", "table4": "DPDD"}
+PAPER_TEST_SET = {"table1": "RealDOF", "table2": "DPDD", "table3": "DPDD", "table4": "DPDD", "tableS3_claims": "DPDD"}
 SQUEEZE = "The paper's LPIPS is computed with SqueezeNet and stands next to LPIPS-squeeze only."
 
 
@@ -112,8 +112,9 @@ def footnotes(evidence: Evidence, table: str, dataset: str, reference: str = "")
     if reference:
         notes.append(
             f"Δ is the paired PSNR difference to {reference}, with a 95 % interval by a "
-            f"hierarchical bootstrap (seeds, then images; {evidence.draws:,} draws), and the share of images "
-            "on which it is positive."
+            f"hierarchical bootstrap (seeds, then images; {evidence.draws:,} draws), p of Wilcoxon's signed-rank test "
+            "over images (Holm's correction over this table's contrasts), and the share of images on which it is "
+            "positive."
         )
     notes.append(
         f"Trained at width {evidence.width}; parameters and MACs are those of the paper's width 64 at "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddnet.files import atomic_path, write_text
-from ddnet.report.tables import Column, Table
+from ddnet.report.layout import Column, Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +59,8 @@ def _cell_text(row: pd.Series[Any], column: Column) -> str:
     text = format_number(value, column.decimals, column.signed)
     if text == MISSING:
         return text
+    if abs(value) < column.floor:
+        return f"<{column.floor:g}"
     if column.spread and not math.isnan(row.get(column.spread, math.nan)):
         text += f" ± {format_number(row[column.spread], column.decimals)}"
     if column.interval and not math.isnan(row[column.interval[0]]):

@@ -43,12 +43,15 @@ def compared(baselines: Iterable[Mapping[str, Any]]) -> tuple[Baseline, ...]:
 
 
 def run_refs(
-    runs: Path, baselines: Iterable[Baseline], variants: Iterable[VariantInfo], seeds: Sequence[int]
+    runs: Path, baselines: Iterable[Baseline], variants: Iterable[VariantInfo], seeds: Mapping[str, Sequence[int]]
 ) -> list[RunRef]:
-    """The compared systems, and every variant with every seed, under `results/runs/<preset>`."""
+    """The compared systems, and every variant with each of its seeds, under `results/runs/<preset>`."""
     refs = [RunRef(baseline.name, None, baseline.label, runs / baseline.name) for baseline in baselines]
     for variant in variants:
-        refs += [RunRef(variant.name, seed, variant.label, runs / f"{variant.name}-seed{seed}") for seed in seeds]
+        refs += [
+            RunRef(variant.name, seed, variant.label, runs / f"{variant.name}-seed{seed}")
+            for seed in seeds[variant.name]
+        ]
     return refs
 
 

@@ -142,3 +142,9 @@ def depth_rows(variants: Iterable[VariantInfo]) -> list[RowSpec]:
         fusion = variant.fusion if variant.uses_depth else "none"
         rows.append(RowSpec(variant.name, variant.label, variant.name, marks={"fusion": fusion, "depth": source}))
     return rows
+
+
+def reading_rows(variants: Iterable[VariantInfo]) -> list[RowSpec]:
+    """Rows of Table S5: the default reading first, then every other variant of the study `readings`."""
+    chosen = [v for v in variants if "readings" in v.studies or v.name == "ddnet_1b"]
+    return [RowSpec(v.name, v.label, v.name) for v in sorted(chosen, key=lambda v: v.name != "ddnet_1b")]

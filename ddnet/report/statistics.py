@@ -1,7 +1,12 @@
-"""Means over images and seeds, and paired differences with a hierarchical bootstrap interval."""
+"""Means over images and seeds, and paired differences: interval, rank test, and how small a one could be resolved.
+
+Protocol: a hierarchical paired bootstrap (seeds, then images), Wilcoxon's signed-rank test with Holm's correction over
+the contrasts of a table, and the share of images that improved.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +20,7 @@ if TYPE_CHECKING:
 
 DRAWS = 10_000
 LEVEL = 0.95
+POWER = 0.8
 HIGHER_IS_BETTER = frozenset({"psnr", "psnr_8bit", "ssim"})
 NO_SEED = -1  # a baseline is one deterministic row, not a draw over seeds
 
@@ -33,7 +39,10 @@ class Summary:
 
 @dataclass(frozen=True)
 class Difference:
-    """Row minus reference: mean, the ends of its 95 % interval, the share of images that got better."""
+    """Row minus reference: mean, the ends of its 95 % interval, the share of images that got better.
+
+    `p` is that of Wilcoxon's signed-rank test over images, two-sided, not yet corrected for several contrasts.
+    """
 
     mean: float
     low: float
@@ -41,6 +50,34 @@ class Difference:
     improved: float
     n_seeds: int
     n_images: int
+    p: float = np.nan
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How well a design measures a mean difference.
+
+    Attributes:
+        error: standard error of the mean, from the spread over seeds and over images.
+        df: its effective degrees of freedom, infinite where it is zero.
+    """
+
+    error: float
+    df: float
+
+    @property
+    def margin(self) -> float:
+        """Half-width of the 95 % t interval."""
+        from scipy.stats import t
+
+        return float(t.ppf((1 + LEVEL) / 2, self.df) * self.error) if self.error else 0.0
+
+    @property
+    def resolvable(self) -> float:
+        """Smallest true difference that this design would show at the 5 % level in four cases of five."""
+        from scipy.stats import t
+
+        return self.margin + float(t.ppf(POWER, self.df) * self.error) if self.error else 0.0
 
 
 def matrix(images: pd.DataFrame, variant: str, metric: str, dataset: str, location: str | None = None) -> pd.DataFrame:
@@ -117,6 +154,77 @@ def interval(differences: Array, draws: int = DRAWS, seed: int = 0, level: float
     return float(low), float(high)
 
 
+@dataclass(frozen=True)
+class SeedSpread:
+    """Variance of a difference over seeds, and the degrees of freedom that it is known with."""
+
+    variance: float
+    df: float
+
+
+def pooled_seeds(contrasts: Sequence[Array]) -> SeedSpread | None:
+    """One variance over seeds for several contrasts of similar networks, from their (seeds, images) arrays.
+
+    Two seeds that happen to agree say little of one contrast; all of them together say more. Half of the degrees of
+    freedom are counted, because neighbouring contrasts share a row. None where no contrast has two seeds.
+    """
+    several = [array.mean(axis=1) for array in contrasts if len(array) > 1]
+    if not several:
+        return None
+    freedom = [len(means) - 1 for means in several]
+    squares = sum(n * float(means.var(ddof=1)) for n, means in zip(freedom, several, strict=True))
+    return SeedSpread(squares / sum(freedom), max(1.0, sum(freedom) / 2))
+
+
+def precision(differences: Array, spread: SeedSpread | None = None) -> Precision:
+    """Standard error of the mean of a crossed (seeds, images) array: both are samples of what else might be drawn.
+
+    The variance of the mean is that of the seeds' means over their number, plus that of the images' means over theirs,
+    less the residual that both hold; Satterthwaite's approximation gives its degrees of freedom. Unlike a bootstrap it
+    does not make little of two seeds: the sample variances are unbiased, and few degrees of freedom count as few. With
+    a single seed the spread over seeds is unknown and left out.
+
+    Args:
+        spread: the variance over seeds, where more is known of it than these seeds show (`pooled_seeds`).
+    """
+    n_seeds, n_images = differences.shape
+    if n_images < 2:
+        return Precision(np.nan, np.nan)
+    images = float(differences.mean(axis=0).var(ddof=1)) / n_images
+    if n_seeds == 1:
+        return Precision(float(np.sqrt(images)), float(n_images - 1))
+    spread = spread or SeedSpread(float(differences.mean(axis=1).var(ddof=1)), n_seeds - 1)
+    seeds = spread.variance / n_seeds
+    centred = differences - differences.mean(axis=0) - differences.mean(axis=1, keepdims=True) + differences.mean()
+    freedom = (n_seeds - 1) * (n_images - 1)
+    rest = float((centred**2).sum()) / freedom / (n_seeds * n_images)
+    variance = max(seeds + images - rest, images, seeds)  # never less than either part by itself
+    parts = seeds**2 / spread.df + images**2 / (n_images - 1)
+    return Precision(float(np.sqrt(variance)), variance**2 / parts if parts else np.inf)
+
+
+def signed_rank(differences: Array) -> float:
+    """p of Wilcoxon's signed-rank test, two-sided, on the seed-averaged differences of the images of (seeds, images).
+
+    1 where nothing differs. It speaks of these runs: that other seeds would agree, it does not test.
+    """
+    from scipy.stats import wilcoxon
+
+    per_image = differences.mean(axis=0)
+    return float(wilcoxon(per_image).pvalue) if per_image.any() else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction of several p-values, which keeps their family's error rate; NaN is no contrast."""
+    adjusted = np.full(len(p_values), np.nan)
+    order = [i for i in np.argsort(p_values) if not np.isnan(p_values[i])]
+    largest = 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return [float(value) for value in adjusted]
+
+
 def share_improved(differences: Array, higher_is_better: bool = True) -> float:
     """Share of images whose seed-averaged difference is an improvement; ties are none."""
     per_image = differences.mean(axis=0)
@@ -141,4 +249,4 @@ def paired_difference(
         return Difference(np.nan, np.nan, np.nan, np.nan, n_seeds, n_images)
     low, high = interval(differences, draws, seed)
     improved = share_improved(differences, metric in HIGHER_IS_BETTER)
-    return Difference(float(differences.mean()), low, high, improved, n_seeds, n_images)
+    return Difference(float(differences.mean()), low, high, improved, n_seeds, n_images, signed_rank(differences))

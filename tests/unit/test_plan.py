@@ -6,9 +6,9 @@ import pytest
 from ddnet import plan as planning
 from ddnet import plan_systems as planning_systems
 from ddnet.cli import CONFIG
-from ddnet.config import LearnedSystem, load_baselines, load_settings, load_variants, validate_settings
+from ddnet.config import LearnedSystem, Variant, load_baselines, load_settings, load_variants, validate_settings
 from ddnet.errors import DDNetError
-from ddnet.plan import Plan, depth_needs, slug
+from ddnet.plan import CLAIMED, Plan, depth_needs, slug
 
 TRAIN = ["ddnet.engine.train"]
 
@@ -85,10 +85,54 @@ def test_tables_share_the_one_branch_network() -> None:
 
 def test_a_study_brings_its_reference_along() -> None:
     plan = make(studies=["fusion"])
-    assert plan.tables == ["table1", "table2", "table4"]
+    assert plan.tables == ["table1", "table2", "table4", "tableS3_claims"]
     assert "ddnet_1b" in plan.study_variants("fusion")
     with pytest.raises(DDNetError, match="'fusoin' has no table"):
         make(studies=["fusoin"])
+
+
+def test_claims_compare_what_the_chosen_studies_train_and_nothing_more() -> None:
+    assert set(make().table_variants("tableS3_claims")) == set(CLAIMED)
+    assert make(studies=["fusion"]).table_variants("tableS3_claims") == ["ddnet_1b", "fusion_input", "fusion_conv"]
+    assert set(make().table_variants("tableS3_claims")) <= set(make().selected)
+
+
+def test_controls_have_every_source_for_both_fusions_and_networks_of_the_grus_size() -> None:
+    plan = make()
+    controls = plan.study_variants("controls")
+    for fusion in ("gru", "input"):
+        sources = {plan.depth_source(name) for name in controls if plan.variants[name].fusion == fusion}
+        assert sources == {"monodepth2", "rendered", "noisy(0.1)", "constant", "shuffled"}
+    assert {"unet_rcab", "unet_rcab_matched", "fusion_conv_matched"} < set(controls)
+    assert not {"tableS4_controls", "tableS5_readings"} & set(plan.tables)
+    beyond = make(studies=["controls", "readings"])
+    assert {"tableS4_controls", "tableS5_readings"} < set(beyond.tables)
+    photographs = {paper().depth_source(name) for name in paper().study_variants("controls")}
+    assert photographs == {None, "monodepth2", "constant", "shuffled"}
+
+
+def test_of_variants_that_a_preset_makes_the_same_the_first_is_kept() -> None:
+    assert "output_residual" not in make().study_variants("readings")  # the embedded preset's own output form
+    assert "output_sigmoid" in make().study_variants("readings")
+    assert "output_sigmoid" not in paper().study_variants("readings")
+    rendered = make(depth={"source": "rendered", "fit": None}).study_variants("controls")
+    assert {"ddnet_1b", "fusion_input"} < set(rendered)
+    assert not {"ddnet_1b_rendered", "fusion_input_rendered"} & set(rendered)
+
+
+def test_a_variant_may_have_seeds_of_its_own() -> None:
+    plan = make(seeds=2, seeds_of={"ddnet_1b": 4})
+    assert [run.seed for run in plan.runs(["ddnet_1b", "unet"])] == [0, 1, 2, 3, 0, 1]
+    assert paper().seeds("unet_rcab") == paper().seeds("ddnet_1b") == (0, 1, 2, 3, 4)
+    with pytest.raises(DDNetError, match="seeds_of: no variant 'ddnet_1c'; did you mean 'ddnet_1b'"):
+        make(seeds_of={"ddnet_1c": 3})
+
+
+def test_what_a_variant_is_called_and_where_it_stands_trains_nothing_anew() -> None:
+    unet = make().variants["unet"]
+    renamed = unet.model_copy(update={"label": "U-Net", "study": ("modules", "controls"), "aliases": ("base",)})
+    assert renamed.trained() == unet.trained() != unet.model_copy(update={"branches": (1,)}).trained()
+    assert Variant(**unet.trained()).label == "unet"
 
 
 def test_depth_sources() -> None:

@@ -12,12 +12,17 @@ from ddnet.errors import DDNetError
 from ddnet.report.collect import collect
 from ddnet.report.statistics import (
     NO_SEED,
+    SeedSpread,
     bootstrap_means,
+    holm,
     interval,
     matrix,
     pair,
     paired_difference,
+    pooled_seeds,
+    precision,
     share_improved,
+    signed_rank,
     summarise,
 )
 
@@ -110,3 +115,63 @@ def test_paired_difference_of_a_missing_row_or_value_is_nan() -> None:
     row = frame([[2.0, np.nan]], [0])
     assert np.isnan(paired_difference(row, frame([[1.0, 1.0]], [0])).mean)
     assert np.isnan(paired_difference(row, pd.DataFrame()).low)
+
+
+def test_holm_steps_down_and_never_falls() -> None:
+    # R: p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm")
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    corrected = holm([0.02, np.nan, 0.01])
+    assert np.isnan(corrected[1]) and corrected[2] == pytest.approx(0.02)
+
+
+def test_the_rank_test_is_that_of_the_images_means_over_seeds() -> None:
+    values = np.random.default_rng(2).normal(0.1, 0.4, size=(3, 24))
+    assert signed_rank(values) == pytest.approx(stats.wilcoxon(values.mean(axis=0)).pvalue)
+    assert signed_rank(np.zeros((2, 5))) == 1.0
+    row, reference = frame([[2.0, 3.0, 4.0, 7.0]], [0]), frame([[1.0, 1.0, 5.0, 4.5]], [0])
+    assert paired_difference(row, reference).p == pytest.approx(stats.wilcoxon([1.0, 2.0, -1.0, 2.5]).pvalue)
+
+
+def test_the_standard_error_has_the_crossed_designs_variance() -> None:
+    # Means of a_s + b_i + e_si have the variance sd_a^2 / S + sd_b^2 / I + sd_e^2 / (S I).
+    rng, squares = np.random.default_rng(3), []
+    for _ in range(2000):
+        values = rng.normal(0, 0.1, (4, 1)) + rng.normal(0, 0.4, (1, 30)) + rng.normal(0, 0.2, (4, 30))
+        squares.append(precision(values).error ** 2)
+    assert np.mean(squares) == pytest.approx(0.1**2 / 4 + 0.4**2 / 30 + 0.2**2 / 120, rel=0.03)
+
+
+def test_the_t_interval_covers_where_two_seeds_make_the_bootstrap_too_narrow() -> None:
+    rng, covered = np.random.default_rng(4), np.zeros(2)
+    for _ in range(600):
+        values = rng.normal(0, 0.1, (2, 1)) + rng.normal(0, 0.3, (1, 24)) + rng.normal(0, 0.1, (2, 24))
+        low, high = interval(values, draws=400)
+        covered += [abs(values.mean()) <= precision(values).margin, low <= 0 <= high]
+    assert covered[0] / 600 == pytest.approx(0.95, abs=0.03)
+    assert covered[1] / 600 < 0.93
+
+
+def test_a_difference_of_the_resolvable_size_is_found_in_four_cases_of_five() -> None:
+    rng, found = np.random.default_rng(5), 0
+    design = precision(rng.normal(0, 0.3, (1, 20_000)))  # the design's spread, as good as known
+    resolvable = design.resolvable * np.sqrt(20_000 / 40)  # of 40 images
+    for _ in range(1000):
+        values = rng.normal(resolvable, 0.3, (1, 40))
+        found += values.mean() > precision(values).margin
+    assert found / 1000 == pytest.approx(0.8, abs=0.04)
+
+
+def test_the_variance_over_seeds_is_pooled_over_contrasts() -> None:
+    near, far = np.array([[0.1, 0.1], [0.1, 0.1]]), np.array([[0.0, 0.0], [0.4, 0.4], [0.2, 0.2]])
+    spread = pooled_seeds([near, far, np.ones((1, 2))])
+    assert spread == SeedSpread(pytest.approx((1 * 0.0 + 2 * 0.04) / 3), 1.5)
+    assert pooled_seeds([np.ones((1, 5))]) is None
+    assert precision(near).error == 0.0 < precision(near, spread).error == pytest.approx(np.sqrt(0.08 / 3 / 2))
+
+
+def test_one_seed_leaves_only_the_images_spread() -> None:
+    values = np.random.default_rng(6).normal(size=(1, 12))
+    assert precision(values).error == pytest.approx(values.std(ddof=1) / np.sqrt(12))
+    assert precision(values).df == 11
+    assert precision(np.full((3, 8), 0.2)).resolvable == pytest.approx(0.0, abs=1e-12)

@@ -11,10 +11,14 @@ from report_runs import INFO, PAPER, PARAMS, PHOTOGRAPHS, SCENES, VARIANTS, Worl
 from ddnet.config import Baseline
 from ddnet.errors import DDNetError
 from ddnet.report.evidence import Evidence, gather
+from ddnet.report.footnotes import PAPER_TEST_SET
 from ddnet.report.formats import grids, write_table
 from ddnet.report.inputs import test_sets as split_test_sets
+from ddnet.report.layout import Table
 from ddnet.report.rows import TABLE4, RowSpec, comparison_rows
-from ddnet.report.tables import BUILDERS, Table, table1, table2, table3, table4, table_s1
+from ddnet.report.statistics import holm
+from ddnet.report.supplementary import table_s1, table_s4, table_s5
+from ddnet.report.tables import BUILDERS, table1, table2, table3, table4
 from ddnet.report.wording import TRIAL_NOTE
 
 
@@ -126,6 +130,34 @@ def test_table_s1_against_no_depth_and_true_depth(evidence: Evidence) -> None:
     assert np.isnan(table.loc["unet_rcab", "delta_true"])
 
 
+def test_p_values_are_corrected_over_all_contrasts_of_a_table(evidence: Evidence) -> None:
+    for table, names in ((table3(evidence), ["delta_psnr"]), (table_s1(evidence), ["delta_none", "delta_true"])):
+        raw = np.concatenate([table.frame[f"{name}_p"] for name in names])
+        shown = np.concatenate([table.frame[f"{name}_p_holm"] for name in names])
+        np.testing.assert_allclose(shown, holm(raw))
+        assert np.isfinite(shown).sum() >= 4
+
+
+def test_table_s4_has_constant_depth_as_a_reference_within_each_fusion(evidence: Evidence) -> None:
+    added = [
+        RowSpec("flat", "GRU, constant", "depth_shuffled", marks={"fusion": "gru", "depth": "constant"}),
+        RowSpec("ours", "GRU", "ddnet_1b", marks={"fusion": "gru", "depth": "monodepth2"}),
+        RowSpec("input", "Input", "fusion_input", marks={"fusion": "input", "depth": "monodepth2"}),
+    ]
+    table = rows(table_s4(evidence, added))
+    expected = mean_psnr("ddnet_1b") - mean_psnr("depth_shuffled")
+    assert table.loc["ours", "delta_constant"] == pytest.approx(expected)
+    assert np.isnan(table.loc["input", "delta_constant"]) and "delta_true" in table
+
+
+def test_table_s5_holds_every_reading_against_the_default_one(evidence: Evidence) -> None:
+    film = dataclasses.replace(INFO["fusion_film"], studies=("readings",))
+    table = table_s5(dataclasses.replace(evidence, variants=(film, INFO["unet"], INFO["ddnet_1b"])))
+    assert list(table.frame["key"]) == ["ddnet_1b", "fusion_film"]
+    expected = mean_psnr("fusion_film") - mean_psnr("ddnet_1b")
+    assert rows(table).loc["fusion_film", "delta_psnr"] == pytest.approx(expected)
+
+
 def test_missing_runs_and_sizes_are_said_in_the_note(world: World, tmp_path: Path) -> None:
     runs = [ref for ref in world.runs if ref.variant in ("ddnet_1b", "fusion_conv")]
     evidence = evidence_of(World(world.root, runs, world.complexity[:1], []))
@@ -174,11 +206,11 @@ def photographs(root: Path, datasets: tuple[str, ...], **changes: object) -> Evi
 def test_on_the_papers_own_datasets_measured_and_printed_are_compared_without_a_warning(tmp_path: Path) -> None:
     evidence = photographs(tmp_path, ("dpdd", "realdof"))
     built = {name: build(evidence) for name, build in BUILDERS.items()}
-    assert [table.title.split("(")[-1] for table in built.values()] == ["RealDOF)", *4 * ["DPDD)"]]
+    assert [table.title.split("(")[-1] for table in built.values()] == ["RealDOF)", *7 * ["DPDD)"]]
     for name, table in built.items():
         text = " ".join(table.footnotes)
         assert "another dataset" not in text and "not DPDD" not in text and "not RealDOF" not in text
-        assert ("the paper's on the same test set." in text) is (name != "tableS1_depth")
+        assert ("the paper's on the same test set." in text) is (name in PAPER_TEST_SET)
     assert "Measured on RealDOF: 4 test images, preset paper." in built["table1"].footnotes
     assert "Measured on DPDD: 6 test images (3 indoor, 3 outdoor), preset paper." in built["table2"].footnotes
     ours = rows(built["table2"]).loc["ddnet_2b"]

@@ -115,11 +115,20 @@ COMPARISON_FIGURES = (
 def figure_files(studies):
     """Figures of the named studies."""
     kinds = ("ablation", "psnr_params", "curves", "panels", "gates")
+    of_all = {study: kinds for study in studies}
+    if "controls" in of_all:
+        of_all["controls"] = (*kinds, "depth_controls")
     return [
         f"results/figures/{PLAN.settings.preset}/{study}/{kind}.png"
-        for study in studies
-        for kind in kinds
+        for study in of_all
+        for kind in of_all[study]
     ]
+
+
+def study_files(study):
+    """Tables and figures of one study."""
+    tables = [name for name, shown in TABLES.items() if shown == study]
+    return table_files(tables) + figure_files([study])
 
 
 def run_files(names, file):

@@ -1,4 +1,6 @@
-RUNS = "results/runs/{preset}"
+report: "../report/workflow.rst"
+
+
 PRINTED = Path(workflow.basedir) / "results" / "paper"
 
 
@@ -17,7 +19,7 @@ def depth_note():
 
 REPORT_SETTINGS = {
     "preset": PLAN.settings.preset,
-    "seeds": list(PLAN.settings.seeds),
+    "seeds": {name: list(PLAN.seeds(name)) for name in PLAN.variants},
     "datasets": list(PLAN.datasets),
     "width": PLAN.settings.model.width,
     "depth_source": PLAN.settings.depth.source,
@@ -28,6 +30,11 @@ REPORT_SETTINGS = {
 }
 
 
+# Only Tables 1 to 4 have a printed counterpart; the claims are those of Tables 3 and 4.
+PRINTED_BESIDE = {name: (name,) for name in TABLES if "S" not in name}
+PRINTED_BESIDE["tableS3_claims"] = ("table3", "table4")
+
+
 rule make_table:
     input:
         unpack(
@@ -36,10 +43,9 @@ rule make_table:
                 PLAN.table_baselines(wildcards.table),
             )
         ),
-        # Table S1 is ours: only Tables 1 to 4 have a printed counterpart.
-        printed=lambda wildcards: (
-            [] if "S" in wildcards.table else PRINTED / f"{wildcards.table}.csv"
-        ),
+        printed=lambda wildcards: [
+            PRINTED / f"{name}.csv" for name in PRINTED_BESIDE.get(wildcards.table, ())
+        ],
     output:
         csv="results/tables/{preset}/{table}.csv",
         md="results/tables/{preset}/{table}.md",
@@ -65,6 +71,31 @@ rule make_table:
         ),
     script:
         "../scripts/make_table.py"
+
+
+rule draw_controls:
+    input:
+        unpack(lambda wildcards: report_inputs(PLAN.study_variants("controls"))),
+    output:
+        figure=report(
+            "results/figures/{preset}/controls/depth_controls.png",
+            caption="../report/controls.rst",
+            category="Figures",
+            subcategory="controls",
+            labels={"study": "controls", "figure": "depth_controls"},
+        ),
+    log:
+        "logs/{preset}/draw_controls.log",
+    threads: CORES_PER_CPU
+    params:
+        settings=REPORT_SETTINGS,
+        variants=dumped(PLAN.study_variants("controls")),
+        code=PLAN.code(
+            ["ddnet.report.controls_figure", "ddnet.report.inputs"],
+            script="draw_controls",
+        ),
+    script:
+        "../scripts/draw_controls.py"
 
 
 rule draw_study:
@@ -124,3 +155,11 @@ rule export_mlflow:
         ),
     script:
         "../scripts/export_mlflow.py"
+
+
+onsuccess:
+    from ddnet.report.claims import claims_text
+
+    claims = Path(f"results/tables/{PLAN.settings.preset}/tableS3_claims.csv")
+    if claims.is_file():
+        print(claims_text(claims))

@@ -19,9 +19,7 @@ rule train:
         gpu=min(1, GPUS),
     params:
         settings=PLAN.part("model", "training"),
-        variant=lambda wildcards: PLAN.variants[wildcards.variant].model_dump(
-            mode="json"
-        ),
+        variant=lambda wildcards: PLAN.variants[wildcards.variant].trained(),
         code=lambda wildcards: PLAN.code(
             ["ddnet.engine.train"], wildcards.variant, "train"
         ),
@@ -38,9 +36,7 @@ rule measure_complexity:
     threads: CORES_PER_CPU
     params:
         settings=PLAN.part("complexity"),
-        variant=lambda wildcards: PLAN.variants[wildcards.variant].model_dump(
-            mode="json"
-        ),
+        variant=lambda wildcards: PLAN.variants[wildcards.variant].trained(),
         code=lambda wildcards: PLAN.code(
             ["ddnet.engine.complexity"], wildcards.variant, "measure_complexity"
         ),
