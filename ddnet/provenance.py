@@ -63,8 +63,28 @@ def _versions() -> dict[str, str]:
     return found
 
 
+def peak_memory_mib() -> float:
+    """Peak resident memory of this process in MiB.
+
+    Of Linux's two figures the high-water mark in /proc: `ru_maxrss` is handed down to a process by the one that started
+    it, so a small job of a large Snakemake would show Snakemake's.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        status = ""
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return float(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+
+
 class Stopwatch:
-    """Start it before the work and ask for `manifest` after it."""
+    """Start it before the work and ask for `manifest` after it.
+
+    `peak_memory_mib` is the most that this process itself held in memory at any one time; worker processes that it
+    started are not in it.
+    """
 
     def __init__(self) -> None:
         self._wall = time.perf_counter()
@@ -73,7 +93,6 @@ class Stopwatch:
     def manifest(self, **facts: Any) -> dict[str, Any]:
         """What the work was made from (`facts`) and with: commit, versions, device, times in s, memory in MiB."""
         commit, dirty = git_state()
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return {
             "commit": commit,
             "dirty": dirty,
@@ -82,6 +101,6 @@ class Stopwatch:
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "wall_s": round(time.perf_counter() - self._wall, 2),
             "cpu_s": round(time.process_time() - self._cpu, 2),
-            "peak_memory_mib": round(peak / (1024 if sys.platform != "darwin" else 1024**2), 1),
+            "peak_memory_mib": round(peak_memory_mib(), 1),
             **facts,
         }

@@ -215,12 +215,23 @@ def evaluate(
 
 
 def write_per_image(path: str | Path, rows: Sequence[Row]) -> None:
-    """Write rows as CSV: the fixed columns, metrics beyond them, seconds; absent values are empty cells."""
+    """Write rows as CSV: the fixed columns, and metrics beyond them; absent values are empty cells.
+
+    The same weights on the same machine give the same bytes, so times are not among them: `write_timing`.
+    """
     known = {*SCENE_COLUMNS, *METRIC_COLUMNS, "seconds"}
     extra = [name for name in (rows[0] if rows else ()) if name not in known]
+    _write_rows(path, (*SCENE_COLUMNS, *METRIC_COLUMNS, *extra), rows)
+
+
+def write_timing(path: str | Path, rows: Sequence[Row]) -> None:
+    """Write the seconds of wall time that each scene's restoration took as CSV; no cell for a finished picture."""
+    _write_rows(path, (*SCENE_COLUMNS, "seconds"), rows)
+
+
+def _write_rows(path: str | Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        columns = (*SCENE_COLUMNS, *METRIC_COLUMNS, *extra, "seconds")
-        writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+        writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 

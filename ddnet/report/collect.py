@@ -104,7 +104,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_images(path: Path) -> pd.DataFrame:
-    """Read a per-image CSV; absent metric columns become NaN.
+    """Read a per-image CSV; absent metric columns become NaN, `seconds` come from `timing.csv` where that lies beside.
 
     Raises:
         DDNetError: no file, no key column, a scene that occurs twice, or a PSNR that is not a finite number.
@@ -118,6 +118,10 @@ def read_images(path: Path) -> pd.DataFrame:
     frame = pd.read_csv(path, dtype=dict.fromkeys(KEYS, str), keep_default_na=False, na_values=missing_values)
     if missing := [name for name in (*KEYS, "psnr") if name not in frame.columns]:
         raise DDNetError(f"{path}: column {missing[0]} is missing; needed are {', '.join((*KEYS, 'psnr'))}")
+    timing = path.with_name("timing.csv")
+    if timing.is_file() and "seconds" not in frame.columns:
+        times = pd.read_csv(timing, dtype=dict.fromkeys(KEYS, str), keep_default_na=False, na_values={"seconds": [""]})
+        frame = frame.merge(times[[*KEYS, "seconds"]], "left", list(KEYS), validate="many_to_one")
     frame = frame.reindex(columns=[*KEYS, *METRICS])
     frame[list(METRICS)] = frame[list(METRICS)].astype(float)
     if (twice := frame[frame.duplicated(["dataset", "scene"])]).shape[0]:

@@ -24,14 +24,16 @@ from ddnet.engine.evaluate import (
     write_evaluation,
     write_gate_maps,
     write_per_image,
+    write_timing,
 )
 from ddnet.errors import DDNetError
 from ddnet.images import FloatArray, read_image, write_image
 from ddnet.metrics import build_metrics
 from ddnet.metrics._base import Metric
 from ddnet.models.ddnet import DDNet
+from ddnet.report.collect import read_images
 
-COLUMNS = "dataset,scene,location,psnr,psnr_8bit,ssim,mae,lpips_alex,lpips_squeeze,seconds"
+COLUMNS = "dataset,scene,location,psnr,psnr_8bit,ssim,mae,lpips_alex,lpips_squeeze"
 H, W = 21, 37
 
 
@@ -116,6 +118,21 @@ def test_csv_has_the_agreed_columns_and_empty_cells_for_what_is_unavailable(
     assert [float(row["psnr"]) for row in read] == [row["psnr"] for row in rows]
 
 
+def test_the_same_restoration_gives_the_same_bytes_and_times_stand_apart(
+    scenes: list[Scene], metrics: dict[str, Metric], tmp_path: Path
+) -> None:
+    for name in ("first", "second"):
+        rows = evaluate(Identity(), scenes, no_depth, metrics, tmp_path / name, save="none")
+        write_per_image(tmp_path / name / "per_image.csv", rows)
+        write_timing(tmp_path / name / "timing.csv", rows)
+    first, second = ((tmp_path / name / "per_image.csv").read_bytes() for name in ("first", "second"))
+    assert first == second and b"seconds" not in first
+    both = read_images(tmp_path / "second" / "per_image.csv")
+    assert list(both["seconds"]) == [row["seconds"] for row in rows]
+    (tmp_path / "second" / "timing.csv").unlink()
+    assert read_images(tmp_path / "second" / "per_image.csv")["seconds"].isna().all()
+
+
 def test_means_agree_with_the_csv(scenes: list[Scene], metrics: dict[str, Metric], tmp_path: Path) -> None:
     rows = evaluate(Identity(), scenes, no_depth, metrics, tmp_path, save="none")
     write_per_image(tmp_path / "per_image.csv", rows)
@@ -146,7 +163,7 @@ def test_perfect_restoration_is_infinite_in_file_and_mean(
     scene = dataclasses.replace(scenes[0], image=scenes[0].target)
     rows = evaluate(Identity(), [scene], no_depth, metrics, tmp_path, save="none")
     write_per_image(tmp_path / "per_image.csv", rows)
-    assert ",inf,inf,1.0,0.0," in (tmp_path / "per_image.csv").read_text(encoding="utf-8")
+    assert ",inf,inf,1.0,0.0,," in (tmp_path / "per_image.csv").read_text(encoding="utf-8")
     assert write_evaluation(tmp_path / "e.json", rows, {})["metrics"]["real"]["psnr"] == math.inf
 
 

@@ -10,7 +10,7 @@ from baselines.blurred import Blurred
 from baselines.external import External
 from ddnet.config import Baseline, load_baselines, load_settings, load_variants
 from ddnet.data.index import Scene, describe_pair
-from ddnet.engine.evaluate import evaluate, write_evaluation, write_per_image
+from ddnet.engine.evaluate import evaluate, write_evaluation, write_per_image, write_timing
 from ddnet.errors import DDNetError
 from ddnet.images import FloatArray, write_image
 from ddnet.metrics import build_metrics
@@ -42,7 +42,8 @@ def test_the_blurred_pictures_as_files_score_as_the_blurred_pictures(scenes: lis
     blurred = evaluate(Blurred(), scenes, lambda scene: None, metrics, tmp_path, save="none")
     assert rows == [{name: value for name, value in row.items() if name != "seconds"} for row in blurred]
     write_per_image(tmp_path / "per_image.csv", rows)
-    assert (tmp_path / "per_image.csv").read_text().splitlines()[1].endswith(",")  # nobody timed them
+    write_timing(tmp_path / "timing.csv", rows)
+    assert (tmp_path / "timing.csv").read_text().splitlines()[1] == "photos,scene_0,,"  # nobody timed them
     assert read_images(tmp_path / "per_image.csv")["seconds"].isna().all()
     assert write_evaluation(tmp_path / "evaluation.json", rows, {})["images"] == {"photos": 2}
     assert math.isfinite(rows[0]["psnr"])

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 import textwrap
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from projects import copy_project, planned, snakemake
 
 from ddnet.cli import CONFIG
 from ddnet.config import load_baselines, load_settings, load_variants
+from ddnet.job import content_digest
 from ddnet.plan import ROOT, Plan
 
 SMOKE = "workflow/config/smoke.yaml"
+TABLES = "results/tables/smoke"
 PLAN = Plan(
     load_settings(CONFIG / "smoke.yaml"),
     load_variants(CONFIG / "variants.yaml"),
@@ -31,7 +39,7 @@ PLAN = Plan(
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of the project in which the smoke preset has run to its end."""
     copy = copy_project(tmp_path_factory.mktemp("project"))
-    snakemake(copy, "all", "--cores", "8", "--configfile", SMOKE)
+    (copy / "printed.txt").write_text(snakemake(copy, "all", "--cores", "8", "--configfile", SMOKE))
     yield copy
 
 
@@ -73,6 +81,16 @@ def test_every_declared_file_is_there(project: Path) -> None:
     assert set(maps.index) == {"jnb", "ebdb", "dmenet", "true", "constant"} and maps.loc["true", "mae_px"] == 0
 
 
+def test_the_run_prints_the_table_of_claims(project: Path) -> None:
+    printed = (project / "printed.txt").read_text()
+    claims = pd.read_csv(project / "results/tables/smoke/tableS3_claims.csv")
+    assert len(claims) == 6 and set(claims["verdict"]) <= {"supported", "not resolved", "contradicted"}
+    assert (claims["seeds_in_favour"].str[-1] == "2").all() and (claims["n_images"] == 2).all()
+    assert "The paper's claims, measured on 2 images of embedded" in printed
+    for row in claims.itertuples():
+        assert re.search(f"{re.escape(row.label)} +{row.verdict}", printed)
+
+
 def test_a_second_run_has_nothing_to_do(project: Path) -> None:
     assert planned(project, SMOKE) == Counter()
     assert "Nothing to be done" in snakemake(project, "all", "--cores", "2", "--configfile", SMOKE)
@@ -87,7 +105,7 @@ def test_tables_and_summaries_agree_with_the_per_image_files(project: Path) -> N
             for metric, value in summary["metrics"][dataset].items():
                 assert value == pytest.approx(part[metric].mean(), rel=1e-9)
     rows = {row["method"]: row for row in csv.DictReader((project / "results/tables/smoke/table3.csv").open())}
-    images = pd.read_csv(runs / "unet_rcab-seed0" / "per_image.csv")
+    images = pd.concat([pd.read_csv(runs / f"unet_rcab-seed{seed}" / "per_image.csv") for seed in PLAN.settings.seeds])
     main = images[images["dataset"] == "embedded"]
     row = next(row for row in rows.values() if "RCAB" in row["label"])
     for metric in ("psnr", "ssim", "mae"):
@@ -108,6 +126,29 @@ def test_mlflow_agrees_with_the_per_image_files(project: Path) -> None:
             assert by_name[run.name].data.metrics[f"{prefix}psnr"] == pytest.approx(expected)
         assert by_name[run.name].data.tags["mlflow.parentRunId"]
     assert all(run.info.status == "FINISHED" for run in runs)
+
+
+def test_every_output_has_a_manifest_that_says_what_made_it(project: Path) -> None:
+    summary = snakemake(project, "all", "--summary", "--cores", "1", "--configfile", SMOKE).splitlines()
+    declared = [line.split("\t")[0] for line in summary if "\t" in line and not line.startswith("output_file")]
+    assert len(declared) > 200
+    recorded: dict[str, str] = {}
+    for path in [*(project / "data").rglob("*.manifest.json"), *(project / "results").rglob("*.manifest.json")]:
+        manifest = json.loads(path.read_text())
+        for key in (
+            "rule", "commit", "dirty", "config_hash", "code_digest", "data_digest", "device", "versions", "date",
+            "wall_s", "peak_memory_mib",
+        ):  # fmt: skip
+            assert manifest[key] not in (None, "", {}), (path, key)
+        assert str(project) not in path.read_text()
+        recorded |= manifest["outputs"]
+    for name in declared:
+        own = project / Path(name).parent / "manifest.json"  # of a training, which writes its own
+        assert name in recorded or own.is_file(), name
+        if name in recorded and recorded[name] != "folder":
+            assert recorded[name] == content_digest(str(project / name)), name
+    seeds = {json.loads(p.read_text())["seed"] for p in (project / "results/runs").rglob("per_image.manifest.json")}
+    assert seeds == {None, *PLAN.settings.seeds}
 
 
 def test_test_photographs_are_never_trained_on(project: Path) -> None:
@@ -165,9 +206,9 @@ def test_the_recipe_for_a_new_fusion(edited: Path) -> None:
     append(edited / "workflow/config/variants.yaml", line)
     only_ours = Counter(
         {
-            ("train", "fusion_film"): 1,
+            ("train", "fusion_film"): 2,
             ("measure_complexity", "fusion_film"): 1,
-            ("evaluate", "fusion_film"): 1,
+            ("evaluate", "fusion_film"): 2,
             ("make_table", "table4"): 1,
             ("draw_study", "fusion"): 1,
             ("export_mlflow", ""): 1,
@@ -179,8 +220,30 @@ def test_the_recipe_for_a_new_fusion(edited: Path) -> None:
     row = table[table["label"] == "FiLM fusion"]
     assert len(row) == 1 and np.isfinite(row["psnr"].item())
     exported = json.loads((edited / "results/mlflow/smoke.json").read_text())
-    assert exported["created"] == ["run:fusion_film-seed0"]
+    assert exported["created"] == ["run:fusion_film-seed0", "run:fusion_film-seed1"]
     assert "run:ddnet_1b-seed0" in exported["unchanged"]
+
+
+def test_controls_and_readings_have_targets_of_their_own(project: Path) -> None:
+    """With the first seed only, whose default rows are there: the other networks, two tables, their figures."""
+    target = ("controls", "readings", "--cores", "8", "--configfile", SMOKE, "--config", "seeds=1")
+    snakemake(project, *target)
+    controls = pd.read_csv(project / "results/tables/smoke/tableS4_controls.csv").set_index("key")
+    readings = pd.read_csv(project / "results/tables/smoke/tableS5_readings.csv").set_index("key")
+    assert list(controls.index) and set(controls.index) == set(PLAN.study_variants("controls"))
+    assert set(readings.index) == set(PLAN.study_variants("readings")) and readings.index[0] == "ddnet_1b"
+    assert np.isfinite(controls["psnr"]).all() and np.isfinite(readings["psnr"]).all()
+    per_source = controls.reset_index().groupby("fusion")["depth"].apply(set)
+    assert per_source["gru"] == per_source["input"] == {"rendered", "monodepth2", "noisy(0.1)", "shuffled", "constant"}
+    assert controls.loc["unet_rcab_matched", "params_m"] == pytest.approx(2.680899)
+    sizes = controls.loc[["fusion_conv_matched", "ddnet_1b"], "params_m"]
+    assert sizes.nunique() == 1
+    figures = project / "results" / "figures" / "smoke"
+    for figure in ("controls/depth_controls", "controls/ablation", "readings/ablation", "readings/panels"):
+        assert (figures / f"{figure}.png").stat().st_size > 5000
+    maps = {name: (project / f"data/smoke/depth/{name}/index.csv").read_text() for name in ("shuffled", "noisy-0.1")}
+    assert maps["shuffled"] != maps["noisy-0.1"]
+    assert "Nothing to be done" in snakemake(project, *target)
 
 
 @pytest.mark.parametrize(
@@ -201,13 +264,60 @@ def test_a_typo_is_one_line(project: Path, arguments: tuple[str, ...], words: st
 
 
 def test_seeds_plan_their_own_trainings_only(project: Path) -> None:
-    config = f"""{(project / SMOKE).read_text().replace("seeds: 1", "seeds: 2")}"""
-    two = project / "workflow" / "config" / "two-seeds.yaml"
-    two.write_text(config)
-    output = snakemake(project, "all", "-n", "--cores", "2", "--configfile", str(two))
+    config = f"""{(project / SMOKE).read_text().replace("seeds: 2", "seeds: 3")}"""
+    three = project / "workflow" / "config" / "three-seeds.yaml"
+    three.write_text(config)
+    output = snakemake(project, "all", "-n", "--cores", "2", "--configfile", str(three))
     seeds = re.findall(r"^(?:local)?rule train:$.*?wildcards: [^\n]*seed=(\d)", output, re.S | re.M)
-    two.unlink()
-    assert set(seeds) == {"1"} and len(seeds) == len(PLAN.selected)
+    three.unlink()
+    assert set(seeds) == {"2"} and len(seeds) == len(PLAN.selected)
+
+
+def measured(project: Path, *runs: str) -> list[bytes]:
+    return [(project / "results/runs/smoke" / run / "per_image.csv").read_bytes() for run in runs]
+
+
+def test_the_same_seeds_give_the_same_bytes_again(project: Path) -> None:
+    """A network of the paper and a compared one, trained and measured a second time, and the table they stand in."""
+
+    def table() -> pd.DataFrame:
+        return pd.read_csv(project / TABLES / "table2.csv", dtype=str).drop(columns="provenance")
+
+    runs, results = ("ddnet_1b-seed1", "kpac"), project / "results"
+    before, tabulated = measured(project, *runs), table()
+    for folder in (results / "runs/smoke/ddnet_1b-seed1", results / "runs/smoke/kpac", results / "systems/smoke/kpac"):
+        shutil.rmtree(folder)
+    output = snakemake(project, f"{TABLES}/table2.csv", "--cores", "8", "--configfile", SMOKE)
+    assert "rule train:" in output and "rule train_system:" in output
+    assert measured(project, *runs) == before
+    pd.testing.assert_frame_equal(table(), tabulated)
+
+
+def test_an_interrupted_training_ends_in_the_same_bytes(project: Path) -> None:
+    """Killed without warning after a checkpoint and resumed by the next run, against a run that nothing stopped."""
+    run = project / "results/runs/smoke/gru_no_reset-seed0"
+    longer = "training={steps: 240, validate_every: 0.05}"
+    target = "results/runs/smoke/gru_no_reset-seed0/per_image.csv"
+    command = (target, "--cores", "2", "--configfile", SMOKE, "--config", longer)
+    shutil.rmtree(run, ignore_errors=True)
+    started = subprocess.Popen(
+        [sys.executable, "-m", "snakemake", *command],
+        cwd=project, env=os.environ | {"PYTHONPATH": str(project)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not (run / "state/last.ckpt").is_file():
+        assert started.poll() is None
+        time.sleep(0.02)
+    children = psutil.Process(started.pid).children(recursive=True)
+    [training] = [child for child in children if child.cmdline()[-1].endswith("train.py")]
+    training.kill()
+    assert started.wait() != 0
+    assert not (run / "model.pt").exists() and (run / "state/last.ckpt").is_file()
+    resumed = re.search(r"gru_no_reset seed 0: resuming at step (\d+)", snakemake(project, *command))
+    assert resumed and 0 < int(resumed[1]) < 240
+    after = measured(project, "gru_no_reset-seed0")
+    shutil.rmtree(run)
+    assert "resuming" not in snakemake(project, *command)
+    assert measured(project, "gru_no_reset-seed0") == after
 
 
 def test_published_depth_weights_take_the_place_of_the_fit(project: Path) -> None:

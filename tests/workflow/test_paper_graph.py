@@ -33,7 +33,7 @@ SOURCES = ("--config", "sources_file=sources.yaml")
 def miniature_settings() -> dict[str, object]:
     """The paper preset, on a few small scenes, at a tiny width, for six steps."""
     settings = load_settings(CONFIG / "paper.yaml").model_dump(mode="json")
-    settings["preset"], settings["seeds"] = "miniature", [0]
+    settings["preset"], settings["seeds"], settings["seeds_of"] = "miniature", [0], {}
     settings["data"] = {"kind": "dpdd", "size": list(SIZE), "trial": TRIAL.model_dump(), "views": True}
     settings["depth"] |= {"height": 64, "width": 96}
     settings["model"]["width"] = 4

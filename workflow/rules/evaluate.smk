@@ -12,6 +12,7 @@ rule evaluate:
         weights="data/weights/fetched.json",
     output:
         images="results/runs/{preset}/{variant}-seed{seed}/per_image.csv",
+        timing="results/runs/{preset}/{variant}-seed{seed}/timing.csv",
         summary="results/runs/{preset}/{variant}-seed{seed}/evaluation.json",
         card="results/runs/{preset}/{variant}-seed{seed}/model_card.md",
     log:

@@ -87,6 +87,7 @@ rule evaluate_baseline:
         pictures=lambda wildcards: FINISHED[wildcards.baseline],
     output:
         images="results/runs/{preset}/{baseline}/per_image.csv",
+        timing="results/runs/{preset}/{baseline}/timing.csv",
         summary="results/runs/{preset}/{baseline}/evaluation.json",
     log:
         "logs/{preset}/evaluate/{baseline}.log",

@@ -2,8 +2,8 @@
 
 from baselines.complexity import counted
 from ddnet.files import write_json
-from ddnet.log import job_log
+from ddnet.job import workflow_job
 
 job = snakemake
-with job_log(str(job.log)):
+with workflow_job(job):
     write_json(job.output[0], counted(job.params.system, job.params.size))

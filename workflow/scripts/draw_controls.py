@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from ddnet.log import job_log
+from ddnet.job import workflow_job
 from ddnet.report.collect import collect
 from ddnet.report.controls_figure import draw_controls
 from ddnet.report.inputs import run_refs, test_sets, variant_infos
 
 job = snakemake
-with job_log(str(job.log)):
+with workflow_job(job):
     settings = job.params.settings
     infos = variant_infos(job.params.variants, settings["depth_source"])
     refs = run_refs(Path(job.input.runs[0]).parent.parent, [], infos, settings["seeds"])

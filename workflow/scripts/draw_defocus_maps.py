@@ -1,13 +1,13 @@
 """Draw the defocus maps of the panel scenes beside the true ones."""
 
 from ddnet.data.index import read_index
-from ddnet.log import job_log
+from ddnet.job import workflow_job
 from ddnet.report.defocus import map_sources
 from ddnet.report.defocus_figure import draw_defocus_maps
 from ddnet.report.inputs import panel_inputs
 
 job = snakemake
-with job_log(str(job.log)):
+with workflow_job(job):
     settings = job.params.settings
     sources = map_sources(job.input.scores, job.params.labels)
     scenes = read_index(job.input.index, settings["datasets"][0], "test")

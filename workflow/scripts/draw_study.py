@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from ddnet.data.index import read_index
-from ddnet.log import job_log
+from ddnet.job import workflow_job
 from ddnet.report.collect import collect, read_json
 from ddnet.report.figures import Study, draw_study
 from ddnet.report.inputs import compared, panel_inputs, run_refs, test_sets, variant_infos
 
 job = snakemake
-with job_log(str(job.log)):
+with workflow_job(job):
     settings = job.params.settings
     dataset, _ = test_sets(settings["datasets"])
     infos = variant_infos(job.params.variants, settings["depth_source"])

@@ -5,10 +5,10 @@ from pathlib import Path
 from ddnet.data.index import read_index
 from ddnet.engine.estimate_depth import estimate_depth
 from ddnet.engine.fetch_data import network_path
-from ddnet.log import job_log
+from ddnet.job import workflow_job
 
 job = snakemake
-with job_log(str(job.log)):
+with workflow_job(job):
     model = network_path(job.input.get("model"), job.input.get("weights"))
     estimate_depth(
         [scene for scene in read_index(job.input.index) if scene.split != "train_depth"],

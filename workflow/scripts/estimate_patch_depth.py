@@ -4,9 +4,9 @@ from pathlib import Path
 
 from ddnet.engine.fetch_data import network_path
 from ddnet.engine.patch_depth import estimate_patch_depth
-from ddnet.log import job_log
+from ddnet.job import workflow_job
 
 job = snakemake
-with job_log(str(job.log)):
+with workflow_job(job):
     model = network_path(job.input.get("model"), job.input.get("weights"))
     estimate_patch_depth(Path(job.input.patches).parent, job.params.source, Path(job.output.depths), model)

@@ -14,8 +14,9 @@ from ddnet.engine.evaluate import (
     write_evaluation,
     write_gate_maps,
     write_per_image,
+    write_timing,
 )
-from ddnet.log import job_log
+from ddnet.job import workflow_job
 from ddnet.metrics import build_metrics
 from ddnet.plan import job_threads
 from ddnet.provenance import Stopwatch
@@ -24,7 +25,7 @@ from ddnet.report.model_card import write_model_card
 
 job = snakemake
 torch.set_num_threads(job_threads(job.threads))
-with job_log(str(job.log)):
+with workflow_job(job):
     watch, spec, out = Stopwatch(), job.params.evaluation, Path(job.output.images).parent
     run = load_run(Path(job.input.model))
     depths = DepthStore(Path(job.input.depth).parent) if job.input.depth else lambda scene: None
@@ -36,6 +37,7 @@ with job_log(str(job.log)):
     rows = evaluate(restorer, scenes, depths, metrics, out, spec["save"], {scene.key for scene in panels})
     write_gate_maps(restorer.model, panels, depths, out)
     write_per_image(job.output.images, rows)
+    write_timing(job.output.timing, rows)
     write_evaluation(job.output.summary, rows, unavailable, {"provenance": watch.manifest(code_digest=job.params.code)})
     [info] = variant_infos([job.params.variant], job.params.depth["source"])
     complexity = Path(job.input.complexity)

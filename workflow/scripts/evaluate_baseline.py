@@ -7,15 +7,15 @@ import torch
 from baselines import build
 from ddnet.config import Baseline
 from ddnet.data.index import read_index
-from ddnet.engine.evaluate import best_device, evaluate, write_evaluation, write_per_image
-from ddnet.log import job_log
+from ddnet.engine.evaluate import best_device, evaluate, write_evaluation, write_per_image, write_timing
+from ddnet.job import workflow_job
 from ddnet.metrics import build_metrics
 from ddnet.plan import job_threads
 from ddnet.provenance import Stopwatch
 
 job = snakemake
 torch.set_num_threads(job_threads(job.threads))
-with job_log(str(job.log)):
+with workflow_job(job):
     watch, baseline = Stopwatch(), Baseline(**job.params.baseline)
     weights = Path(job.input.weights).parent
     metrics, unavailable = build_metrics(job.params.evaluation["metrics"], weights, str(best_device()))
@@ -26,6 +26,7 @@ with job_log(str(job.log)):
         same = [scene for scene in scenes if scene.dataset == dataset]
         rows += evaluate(restorer, same, lambda scene: None, metrics, Path(job.output.images).parent, save="none")
     write_per_image(job.output.images, rows)
+    write_timing(job.output.timing, rows)
     facts = {"params": restorer.parameters()} if hasattr(restorer, "parameters") else {}
     facts["provenance"] = watch.manifest(code_digest=job.params.code)
     write_evaluation(job.output.summary, rows, unavailable, facts)

@@ -9,14 +9,14 @@ from baselines.defocus_evaluation import evaluate_map, source_of
 from ddnet.config import Baseline
 from ddnet.data.index import panel_scenes, read_index
 from ddnet.files import write_json
-from ddnet.log import job_log
+from ddnet.job import workflow_job
 from ddnet.plan import job_threads
 from ddnet.provenance import Stopwatch
 
 job = snakemake
 threads = job_threads(job.threads)
 torch.set_num_threads(threads)
-with job_log(str(job.log)):
+with workflow_job(job):
     watch, dataset, given = Stopwatch(), job.params.dataset, job.params.baseline
     learned = Path(job.input.learned) if job.input.learned else None
     system = build(Baseline(**given), learned, dataset) if given else None

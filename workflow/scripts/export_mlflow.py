@@ -5,13 +5,13 @@ from pathlib import Path
 
 from ddnet.data.index import panel_scenes, read_index
 from ddnet.files import write_json
-from ddnet.log import job_log
+from ddnet.job import workflow_job
 from ddnet.report.collect import read_json
 from ddnet.report.inputs import compared, run_refs, test_sets, variant_infos
 from ddnet.report.mlflow_export import export
 
 job = snakemake
-with job_log(str(job.log)):
+with workflow_job(job):
     settings = job.params.settings
     dataset, ood_dataset = test_sets(settings["datasets"])
     infos = variant_infos(job.params.variants, settings["depth_source"])

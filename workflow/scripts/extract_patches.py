@@ -6,10 +6,10 @@ from pathlib import Path
 from ddnet.config import Patches
 from ddnet.data.index import read_index
 from ddnet.data.patches import extract_patches
-from ddnet.log import job_log
+from ddnet.job import workflow_job
 from ddnet.plan import job_threads
 
-with job_log(str(snakemake.log)):
+with workflow_job(snakemake):
     scenes = read_index(snakemake.input.index, split="train")
     threads = job_threads(snakemake.threads)
     count = extract_patches(scenes, Path(snakemake.output[0]).parent, Patches(**snakemake.params.patches), threads)

@@ -5,10 +5,10 @@ from pathlib import Path
 from ddnet.config import DpddData, Item
 from ddnet.engine.fetch_data import folder_of, sized, wanted_files, write_fetched
 from ddnet.fetch import fetch_item
-from ddnet.log import job_log
+from ddnet.job import workflow_job
 
 job = snakemake
-with job_log(str(job.log)):
+with workflow_job(job):
     name, data = job.wildcards.item, DpddData(**job.params.data) if job.params.data else None
     local = Path(job.params.local).expanduser() if job.params.local else None
     item = sized(name, Item(**job.params.source), data)

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from ddnet.files import write_json
-from ddnet.log import job_log
+from ddnet.job import workflow_job
 from ddnet.weights import fetch_weights
 
 job = snakemake
-with job_log(str(job.log)):
+with workflow_job(job):
     folder = Path(job.output.manifest).parent
     # The manifest itself is not declared, or Snakemake would delete it, and with it the knowledge of what is there.
     fetched = fetch_weights(required=["alexnet", *job.params.trunks], optional=["squeezenet1_1"], folder=folder)

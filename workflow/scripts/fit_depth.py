@@ -6,10 +6,10 @@ from ddnet.config import Depth
 from ddnet.data.index import read_index
 from ddnet.engine.fit_depth import fit_depth
 from ddnet.files import write_json
-from ddnet.log import job_log
+from ddnet.job import workflow_job
 from ddnet.plan import job_threads
 
-with job_log(str(snakemake.log)):
+with workflow_job(snakemake):
     depth = Depth(**snakemake.params.depth)
     own, train, val = (read_index(snakemake.input.index, split=split) for split in ("train_depth", "train", "val"))
     options = depth.fit.model_dump()

@@ -5,11 +5,11 @@ from pathlib import Path
 from baselines import system_class
 from ddnet.engine.fetch_data import read_fetched
 from ddnet.files import write_json
-from ddnet.log import job_log
+from ddnet.job import workflow_job
 from ddnet.provenance import Stopwatch
 
 job = snakemake
-with job_log(str(job.log)):
+with workflow_job(job):
     watch, fetched = Stopwatch(), read_fetched(job.input.record)
     [folder] = {path.parent for path in fetched.files.values()}
     system_class(job.wildcards.system).convert(folder, Path(job.output.weights))

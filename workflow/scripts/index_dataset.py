@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ddnet.data.embedded import index_benchmark
 from ddnet.data.index import write_index
-from ddnet.log import job_log
+from ddnet.job import workflow_job
 
-with job_log(str(snakemake.log)):
+with workflow_job(snakemake):
     write_index(snakemake.output.index, index_benchmark(Path(snakemake.input.manifest).parent / "scenes"))

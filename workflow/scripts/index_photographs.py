@@ -5,10 +5,10 @@ from pathlib import Path
 from ddnet.config import DpddData, FolderData
 from ddnet.data.index import write_index
 from ddnet.engine.fetch_data import index_photographs
-from ddnet.log import job_log
+from ddnet.job import workflow_job
 
 job = snakemake
-with job_log(str(job.log)):
+with workflow_job(job):
     kind = FolderData if job.params.data["kind"] == "folder" else DpddData
     fetched = {Path(record).stem: Path(record) for record in job.input.get("fetched", [])}
     write_index(job.output.index, index_photographs(kind(**job.params.data), fetched))

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from ddnet.log import job_log
+from ddnet.job import workflow_job
 from ddnet.report.defocus import map_sources, table_s2
 from ddnet.report.formats import write_table
 from ddnet.report.wording import learned_from
 
 job = snakemake
-with job_log(str(job.log)):
+with workflow_job(job):
     settings = job.params.settings
     notes = {name: learned_from(chosen) for name, chosen in settings["systems"].items()}
     sources = map_sources(job.input.scores, job.params.labels, notes)

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from ddnet.log import job_log
+from ddnet.job import workflow_job
 from ddnet.report.evidence import gather
 from ddnet.report.formats import write_table
 from ddnet.report.inputs import compared, run_refs, test_sets, variant_infos
 from ddnet.report.tables import BUILDERS
 
 job = snakemake
-with job_log(str(job.log)):
+with workflow_job(job):
     settings = job.params.settings
     dataset, ood_dataset = test_sets(settings["datasets"])
     infos = variant_infos(job.params.variants, settings["depth_source"])

@@ -3,9 +3,9 @@
 from ddnet.config import Complexity, Variant
 from ddnet.engine.complexity import measure_complexity
 from ddnet.files import write_json
-from ddnet.log import job_log
+from ddnet.job import workflow_job
 
 job = snakemake
-with job_log(str(job.log)):
+with workflow_job(job):
     settings, variant = job.params.settings, Variant(**job.params.variant)
     write_json(job.output[0], measure_complexity(variant, Complexity(**settings["complexity"])))

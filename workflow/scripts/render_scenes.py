@@ -5,13 +5,13 @@ from pathlib import Path
 from ddnet.config import EmbeddedData
 from ddnet.data.embedded import DATASET_OF, render_benchmark
 from ddnet.files import write_json
-from ddnet.log import job_log
+from ddnet.job import workflow_job
 from ddnet.plan import job_threads
 from ddnet.provenance import Stopwatch
 
 if __name__ == "__main__":  # the renderer's worker processes import this file again
     job = snakemake
-    with job_log(str(job.log)):
+    with workflow_job(job):
         data = EmbeddedData(**job.params.data)
         watch = Stopwatch()
         manifest = Path(job.output.manifest)

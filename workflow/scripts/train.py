@@ -8,12 +8,12 @@ from ddnet.config import Model, Training, Variant
 from ddnet.data.index import read_index
 from ddnet.engine.train import Inputs, train
 from ddnet.files import sha256
-from ddnet.log import job_log
+from ddnet.job import workflow_job
 from ddnet.plan import job_threads
 
 job = snakemake
 torch.set_num_threads(job_threads(job.threads))
-with job_log(str(job.log)):
+with workflow_job(job):
     per_patch = job.input.get("patch_depth")
     inputs = Inputs(
         variant=Variant(**job.params.variant),

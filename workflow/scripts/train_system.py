@@ -7,13 +7,13 @@ import torch
 from baselines import train
 from ddnet.data.index import read_index
 from ddnet.files import write_json
-from ddnet.log import job_log
+from ddnet.job import workflow_job
 from ddnet.plan import job_threads
 from ddnet.provenance import Stopwatch
 
 job = snakemake
 torch.set_num_threads(job_threads(job.threads))
-with job_log(str(job.log)):
+with workflow_job(job):
     watch, out = Stopwatch(), Path(job.output.weights)
     learned_on, val = (read_index(job.input.index, split=split) for split in ("train", "val"))
     inputs = {name: Path(job.input.get(name)).parent for name in ("patches", "trunks") if job.input.get(name)}

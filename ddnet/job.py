@@ -1,0 +1,76 @@
+"""What every workflow job does around its work: a log, and a manifest beside its output."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ddnet.files import sha256, write_json
+from ddnet.log import job_log
+from ddnet.provenance import Stopwatch, stable_hash
+
+HASHED_BYTES = 64 * 1024**2  # a larger file, such as the stacked training images, counts by its size
+OWN = "manifest.json"
+
+
+def manifest_path(first_output: str | Path) -> Path:
+    """Where a job's manifest lies: `tables/embedded/table3.csv` has `tables/embedded/table3.manifest.json`."""
+    return Path(first_output).with_suffix(".manifest.json")
+
+
+@contextmanager
+def workflow_job(job: Any) -> Iterator[None]:
+    """Log a Snakemake job (`snakemake` of its script) and, when the block succeeds, write its manifest.
+
+    The manifest is no declared output: results made before there was one stay valid. A job that declares a
+    `manifest.json` of its own, as training does, writes that one and no second.
+    """
+    outputs = sorted({str(path) for path in job.output}, key=list(map(str, job.output)).index)
+    own = any(Path(path).name == OWN for path in outputs)
+    watch, path = Stopwatch(), manifest_path(outputs[0])
+    with job_log(str(job.log)):
+        if not own:
+            path.unlink(missing_ok=True)
+        yield
+        if not own:
+            write_json(path, watch.manifest(**_facts(job, outputs)))
+
+
+def _facts(job: Any, outputs: list[str]) -> dict[str, Any]:
+    wildcards, params = dict(job.wildcards.items()), dict(job.params.items())
+    inputs = sorted({str(path) for path in job.input})
+    seed = wildcards.get("seed")
+    return {
+        "rule": job.rule,
+        "preset": wildcards.get("preset"),
+        "wildcards": wildcards,
+        "seed": None if seed is None else int(seed),
+        "config_hash": stable_hash({name: value for name, value in params.items() if name != "code"}),
+        "code_digest": params.get("code"),
+        "data_digest": _together(inputs),
+        "inputs": [_shown(path) for path in inputs],
+        "outputs": {_shown(path): content_digest(path) for path in outputs},
+    }
+
+
+def _shown(path: str) -> str:
+    """A path below the working directory as it is; of any other, such as a copy of DPDD at hand, the name alone."""
+    relative = os.path.relpath(path)
+    return Path(path).name if relative.startswith("..") else relative
+
+
+def content_digest(path: str) -> str:
+    """SHA-256 of a file; its size where it is large, and of a folder that it is one."""
+    if not Path(path).is_file():
+        return "folder"
+    size = Path(path).stat().st_size
+    return sha256(path) if size <= HASHED_BYTES else f"{size} bytes"
+
+
+def _together(paths: Iterable[str]) -> str:
+    """One digest of the contents of several files: 12 hexadecimal digits."""
+    return hashlib.sha256("".join(map(content_digest, paths)).encode()).hexdigest()[:12]

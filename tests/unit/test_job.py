@@ -1,0 +1,95 @@
+"""What every workflow job leaves beside its output."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ddnet.errors import DDNetError
+from ddnet.files import sha256
+from ddnet.job import HASHED_BYTES, content_digest, workflow_job
+from ddnet.provenance import peak_memory_mib
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A job as a script sees it, in a working directory of its own."""
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    here.mkdir(), elsewhere.mkdir()
+    monkeypatch.chdir(here)
+    Path("in.csv").write_text("a\n1\n")
+    (elsewhere / "photo.png").write_bytes(b"pixels")
+    return SimpleNamespace(
+        rule="evaluate", log="logs/job.log", input=["in.csv", str(elsewhere / "photo.png")],
+        output=["out/table.csv", "out/table.md"], wildcards={"preset": "smoke", "seed": "3"},
+        params={"width": 4, "code": "0123456789ab"},
+    )  # fmt: skip
+
+
+def run(job: Any) -> dict[str, Any]:
+    with workflow_job(job):
+        for path in job.output:
+            Path(path).parent.mkdir(exist_ok=True)
+            Path(path).write_text("done\n")
+    return dict(json.loads(Path("out/table.manifest.json").read_text()))
+
+
+def test_a_manifest_says_what_made_the_output_from_what_and_on_what(job: Any) -> None:
+    manifest = run(job)
+    assert (manifest["rule"], manifest["preset"], manifest["seed"]) == ("evaluate", "smoke", 3)
+    assert manifest["code_digest"] == "0123456789ab"
+    assert manifest["inputs"] == ["photo.png", "in.csv"] or manifest["inputs"] == ["in.csv", "photo.png"]
+    assert manifest["outputs"] == {path: sha256(path) for path in job.output}
+    for key in ("commit", "dirty", "config_hash", "data_digest", "device", "versions", "wall_s", "peak_memory_mib"):
+        assert manifest[key] not in (None, ""), key
+    assert str(Path.cwd().parent) not in json.dumps(manifest)  # no path of this machine
+
+
+def test_its_digests_follow_settings_and_inputs_not_times(job: Any) -> None:
+    first, again = run(job), run(job)
+    assert [first[key] for key in ("config_hash", "data_digest")] == [again["config_hash"], again["data_digest"]]
+    job.params["width"] = 8
+    assert run(job)["config_hash"] != first["config_hash"]
+    job.params |= {"width": 4, "code": "ba9876543210"}
+    assert run(job)["config_hash"] == first["config_hash"]
+    Path("in.csv").write_text("a\n2\n")
+    assert run(job)["data_digest"] != first["data_digest"]
+
+
+def test_a_job_that_fails_leaves_no_manifest_not_even_an_older_one(job: Any) -> None:
+    run(job)
+    with pytest.raises(SystemExit), workflow_job(job):
+        raise DDNetError("in.csv: broken; write it anew")
+    assert not Path("out/table.manifest.json").exists()
+    assert "in.csv: broken" in Path("logs/job.log").read_text()
+
+
+def test_a_job_with_a_manifest_of_its_own_gets_no_second(job: Any) -> None:
+    job.output = ["out/model.pt", "out/manifest.json"]
+    with workflow_job(job):
+        Path("out").mkdir()
+    assert list(Path("out").iterdir()) == []
+
+
+def test_large_files_count_by_their_size(tmp_path: Path) -> None:
+    large = tmp_path / "images.npy"
+    with large.open("wb") as stream:
+        stream.truncate(HASHED_BYTES + 1)  # sparse
+    assert content_digest(str(large)) == f"{HASHED_BYTES + 1} bytes"
+    assert content_digest(str(tmp_path)) == "folder"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="Linux only")
+def test_peak_memory_is_this_process_s_and_not_its_parent_s() -> None:
+    held = bytearray(os.urandom(1)) * (200 * 1024**2)  # what a child started now would inherit in ru_maxrss
+    code = "from ddnet.provenance import peak_memory_mib; print(peak_memory_mib())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert peak_memory_mib() > len(held) / 1024**2
+    assert 5 < float(done.stdout) < 100
