@@ -42,11 +42,27 @@ def _motorcycle(radius: int) -> Pair:
     return blurred.astype(np.float32) / 255, photo.astype(np.float32) / 255
 
 
+def _photograph(name: str, radius: int, noise: float) -> Pair:
+    """A photograph of scikit-image in colour, defocused by a disc with some noise; both rounded to 8 bits."""
+    import cv2
+    from skimage import data
+
+    photo = np.ascontiguousarray(getattr(data, name)()[40:232, 60:316], np.float64) / 255
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2).astype(np.float64)
+    blurred = cv2.filter2D(photo, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT)
+    blurred += np.random.default_rng(radius).normal(0, noise, photo.shape)
+    return (np.round(np.clip(blurred, 0, 1) * 255) / 255).astype(np.float32), photo.astype(np.float32)
+
+
+PHOTOGRAPHS = ("chelsea_disc_2", "coffee_disc_4", "astronaut_disc_3_noise")
 CASES: dict[str, Callable[[], Pair]] = {
     "motorcycle_disc_1": lambda: _motorcycle(1),
     "motorcycle_disc_2": lambda: _motorcycle(2),
     "motorcycle_disc_4": lambda: _motorcycle(4),
     "motorcycle_disc_8": lambda: _motorcycle(8),
+    "chelsea_disc_2": lambda: _photograph("chelsea", 2, 0.0),
+    "coffee_disc_4": lambda: _photograph("coffee", 4, 0.0),
+    "astronaut_disc_3_noise": lambda: _photograph("astronaut", 3, 0.03),
     "offset_0.1": lambda: _constant(0.5, 0.6),
     "offset_one_level": lambda: _constant(100.3 / 255, 100.6 / 255),  # round to 100 and 101
     "checker_0.5": _checker,

@@ -164,6 +164,34 @@ def test_test_photographs_are_never_trained_on(project: Path) -> None:
             assert not first & second, f"{name} and {other} share {first & second}"
 
 
+def test_no_table_is_made_of_pictures_that_nobody_looked_at(project: Path) -> None:
+    """Every table waits for the audit, and the audit sees a test pair that the index has the wrong way round."""
+    found = json.loads((project / "data/smoke/audit.json").read_text())
+    assert found["scenes"]["embedded/test"] == 2 and found["warnings"] == []
+    jobs = planned(project, SMOKE, "tables", "--forcerun", "audit_data")
+    assert {table for rule, table in jobs if rule == "make_table"} == set(PLAN.tables)
+
+    index = project / "data/smoke/index.csv"
+    right, stamp = index.read_text(), index.stat().st_mtime_ns
+    rows = list(csv.DictReader(right.splitlines()))
+    one = next(row for row in rows if row["split"] == "test")
+    for ending in ("", "_sha256"):
+        one[f"image{ending}"], one[f"target{ending}"] = one[f"target{ending}"], one[f"image{ending}"]
+    with index.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    kept = (project / "data/smoke/audit.json").read_text()
+    output = snakemake(project, "data/smoke/audit.json", "--cores", "1", "--configfile", SMOKE, check=False)
+    assert "times the detail of its target" in output and "swap the files" in output and "Traceback" not in output
+    assert not (project / "data/smoke/audit.json").exists()
+    (project / "data/smoke/audit.json").write_text(kept)
+    index.write_text(right)
+    for path, moment in ((index, stamp), (project / "data/smoke/audit.json", stamp + 1)):
+        os.utime(path, ns=(moment, moment))
+    assert planned(project, SMOKE) == Counter()
+
+
 def test_a_comment_edit_plans_nothing(edited: Path) -> None:
     for file in ("ddnet/engine/train.py", "ddnet/models/fusion/gru.py", "workflow/scripts/train.py", "ddnet/plan.py"):
         append(edited / file, "\n# a remark\n")
@@ -287,7 +315,8 @@ def test_the_same_seeds_give_the_same_bytes_again(project: Path) -> None:
     before, tabulated = measured(project, *runs), table()
     for folder in (results / "runs/smoke/ddnet_1b-seed1", results / "runs/smoke/kpac", results / "systems/smoke/kpac"):
         shutil.rmtree(folder)
-    output = snakemake(project, f"{TABLES}/table2.csv", "--cores", "8", "--configfile", SMOKE)
+    targets = [f"{TABLES}/table2.csv", *(f"results/runs/smoke/{run}/per_image.csv" for run in runs)]
+    output = snakemake(project, *targets, "--cores", "8", "--configfile", SMOKE)
     assert "rule train:" in output and "rule train_system:" in output
     assert measured(project, *runs) == before
     pd.testing.assert_frame_equal(table(), tabulated)
@@ -300,10 +329,9 @@ def test_an_interrupted_training_ends_in_the_same_bytes(project: Path) -> None:
     target = "results/runs/smoke/gru_no_reset-seed0/per_image.csv"
     command = (target, "--cores", "2", "--configfile", SMOKE, "--config", longer)
     shutil.rmtree(run, ignore_errors=True)
-    started = subprocess.Popen(
-        [sys.executable, "-m", "snakemake", *command],
-        cwd=project, env=os.environ | {"PYTHONPATH": str(project)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(project)}
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    started = subprocess.Popen([sys.executable, "-m", "snakemake", *command], cwd=project, env=environment, **silent)
     while not (run / "state/last.ckpt").is_file():
         assert started.poll() is None
         time.sleep(0.02)

@@ -194,6 +194,11 @@ def dumped(names):
     return [PLAN.variants[name].model_dump(mode="json") for name in names]
 
 
+def seeds_of(names):
+    """Seeds of the named variants, for a job's parameters."""
+    return {name: list(PLAN.seeds(name)) for name in names}
+
+
 def dumped_baselines(names):
     """Compared systems as plain values, for a job's parameters; how one was trained is no concern of theirs."""
     return [

@@ -47,6 +47,20 @@ else:
             "../scripts/index_photographs.py"
 
 
+rule audit_data:
+    input:
+        index="data/{preset}/index.csv",
+    output:
+        audit="data/{preset}/audit.json",
+    log:
+        "logs/{preset}/audit_data.log",
+    threads: CORES_PER_CPU
+    params:
+        code=PLAN.code(["ddnet.data.audit"], script="audit_data"),
+    script:
+        "../scripts/audit_data.py"
+
+
 # The files themselves lie in data/<item>/ (data/weights/<item>/), shared by all presets, or in a copy at hand. Only the
 # record is declared: Snakemake deletes the outputs of a job that fails, and nobody wants to download DPDD twice.
 rule fetch_item:

@@ -19,7 +19,6 @@ def depth_note():
 
 REPORT_SETTINGS = {
     "preset": PLAN.settings.preset,
-    "seeds": {name: list(PLAN.seeds(name)) for name in PLAN.variants},
     "datasets": list(PLAN.datasets),
     "width": PLAN.settings.model.width,
     "depth_source": PLAN.settings.depth.source,
@@ -43,6 +42,7 @@ rule make_table:
                 PLAN.table_baselines(wildcards.table),
             )
         ),
+        audit="data/{preset}/audit.json",
         printed=lambda wildcards: [
             PRINTED / f"{name}.csv" for name in PRINTED_BESIDE.get(wildcards.table, ())
         ],
@@ -63,6 +63,7 @@ rule make_table:
         settings=REPORT_SETTINGS,
         printed=str(PRINTED),
         variants=lambda wildcards: dumped(PLAN.table_variants(wildcards.table)),
+        seeds=lambda wildcards: seeds_of(PLAN.table_variants(wildcards.table)),
         baselines=lambda wildcards: dumped_baselines(
             PLAN.table_baselines(wildcards.table)
         ),
@@ -90,6 +91,7 @@ rule draw_controls:
     params:
         settings=REPORT_SETTINGS,
         variants=dumped(PLAN.study_variants("controls")),
+        seeds=seeds_of(PLAN.study_variants("controls")),
         code=PLAN.code(
             ["ddnet.report.controls_figure", "ddnet.report.inputs"],
             script="draw_controls",
@@ -120,6 +122,7 @@ rule draw_study:
     params:
         settings=REPORT_SETTINGS,
         variants=lambda wildcards: dumped(PLAN.study_variants(wildcards.study)),
+        seeds=lambda wildcards: seeds_of(PLAN.study_variants(wildcards.study)),
         baselines=dumped_baselines(["blurred"]),
         code=PLAN.code(
             ["ddnet.report.figures", "ddnet.report.inputs"], script="draw_study"
@@ -146,6 +149,7 @@ rule export_mlflow:
         settings=REPORT_SETTINGS,
         config=PLAN.settings.model_dump(mode="json"),
         variants=dumped(PLAN.selected),
+        seeds=seeds_of(PLAN.selected),
         baselines=dumped_baselines(PLAN.measured_baselines),
         tables={name: TABLES.get(name) for name in ALL_TABLES},
         studies=list(PLAN.settings.studies),

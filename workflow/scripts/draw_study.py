@@ -14,7 +14,7 @@ with workflow_job(job):
     dataset, _ = test_sets(settings["datasets"])
     infos = variant_infos(job.params.variants, settings["depth_source"])
     systems = compared(job.params.baselines)
-    refs = run_refs(Path(job.input.runs[0]).parent.parent, systems, infos, settings["seeds"])
+    refs = run_refs(Path(job.input.runs[0]).parent.parent, systems, infos, job.params.seeds)
     complexity = {Path(path).stem: read_json(Path(path)) for path in job.input.complexity}
     scenes = read_index(job.input.index, dataset=dataset, split="test")
     panels = panel_inputs(scenes, settings["panels"], Path(job.input.depth).parent)

@@ -16,7 +16,7 @@ with workflow_job(job):
     dataset, ood_dataset = test_sets(settings["datasets"])
     infos = variant_infos(job.params.variants, settings["depth_source"])
     systems = compared(job.params.baselines)
-    refs = run_refs(Path(job.input.runs[0]).parent.parent, systems, infos, settings["seeds"])
+    refs = run_refs(Path(job.input.runs[0]).parent.parent, systems, infos, job.params.seeds)
     # Tables 1, 2 and S2 compare systems; they belong to no study and get a parent run of their own.
     studies = [*job.params.studies, "comparison"]
     figures = {s: [Path(f) for f in job.input.figures if Path(f).parent.name == s] for s in studies}

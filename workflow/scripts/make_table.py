@@ -15,7 +15,7 @@ with workflow_job(job):
     infos = variant_infos(job.params.variants, settings["depth_source"])
     systems = compared(job.params.baselines)
     evidence = gather(
-        run_refs(Path(job.input.runs[0]).parent.parent, systems, infos, settings["seeds"]),
+        run_refs(Path(job.input.runs[0]).parent.parent, systems, infos, job.params.seeds),
         paper=Path(job.params.printed),
         preset=settings["preset"],
         dataset=dataset,
