@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ddnet import cli_weights
+from ddnet import cli_verify, cli_weights
 from ddnet.config import (
     Complexity,
     DpddData,
@@ -236,6 +236,7 @@ def parser() -> argparse.ArgumentParser:
         if run is _data_status:
             action.add_argument("--sources", type=Path, help="another table than workflow/config/sources.yaml")
     cli_weights.add_parser(commands)
+    cli_verify.add_parser(commands)
     cost = commands.add_parser(
         "estimate", help="hours, disk and memory of a preset on this machine, steps measured now"
     )
