@@ -31,16 +31,17 @@ lint: $(VENV)/installed ## style, types, architecture
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# What of a finished default run is kept in git: tables, figures, per-image values, manifests. NAME says the hardware.
-NAME ?= embedded-2cpu
-RECORDS = find . -name per_image.csv -o -name manifest.json -o -name evaluation.json -o -name history.csv -o -name scores.json
+# What of a finished run of the default preset is kept in git: tables, figures, per-image values, manifests.
+NAME ?= embedded
+RECORDS = find . -name per_image.csv -o -name '*manifest.json' -o -name evaluation.json -o -name history.csv -o -name scores.json
 KEPT := $(CURDIR)/results/reference/$(NAME)
-reference: ## copy the default run's record into results/reference/$(NAME)
+reference: ## copy the record of a finished run into results/reference/$(NAME)
 	rm -rf $(KEPT)
 	mkdir -p $(KEPT)
 	cp -r results/tables/embedded $(KEPT)/tables
 	cp -r results/figures/embedded $(KEPT)/figures
-	rm $(KEPT)/figures/fusion/gates.png $(KEPT)/figures/depth/gates.png # the same network's in every study
+	find $(KEPT)/figures -name gates.png -not -path '*/modules/*' -delete # the same network's in every study
+	find $(KEPT)/figures -name panels.png -not -path '*/modules/*' -not -path '*/controls/*' -delete
 	cp data/embedded/depth_model/scores.json $(KEPT)/depth_scores.json
 	cp data/embedded/depth/monodepth2/preview.png $(KEPT)/depth_preview.png
 	cd results/runs/embedded && $(RECORDS) | tar -cf - -T - | tar -xf - -C $(KEPT)

@@ -51,6 +51,28 @@ def state(path: Path) -> dict[str, torch.Tensor]:
     return load_run(path / "model.pt").model.state_dict()
 
 
+def test_variants_of_one_seed_see_the_same_patches_in_the_same_order(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[torch.Tensor] = []
+    batch = PatchSet.batch
+
+    def watched(self: PatchSet, *arguments: object) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        found = batch(self, *arguments)  # type: ignore[arg-type]
+        drawn.append(torch.cat(found[:2]).clone())
+        return found
+
+    monkeypatch.setattr(PatchSet, "batch", watched)
+    seen = {}
+    for variant, seed in (("ddnet_1b", 5), ("unet", 5), ("fusion_input", 5), ("unet", 6)):
+        drawn.clear()
+        train(replace(inputs, variant=VARIANTS[variant], seed=seed), tmp_path / f"{variant}-{seed}")
+        seen[variant, seed] = torch.stack(drawn)
+    assert len(seen["unet", 5]) == inputs.training.steps
+    assert torch.equal(seen["ddnet_1b", 5], seen["unet", 5]) and torch.equal(seen["fusion_input", 5], seen["unet", 5])
+    assert not torch.equal(seen["unet", 5], seen["unet", 6])
+
+
 def test_training_lowers_the_loss_and_leaves_a_usable_run(inputs: Inputs, tmp_path: Path) -> None:
     longer = replace(inputs, training=inputs.training.model_copy(update={"steps": 40, "lr": 5e-3}))
     manifest = train(longer, tmp_path / "run")
