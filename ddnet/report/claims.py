@@ -158,7 +158,7 @@ def table_s3(evidence: Evidence) -> Table:
 
 
 def claims_text(table: Path) -> str:
-    """The CSV of Table S3 in lines for a terminal; standard library only.
+    """The CSV of Table S3 in lines for a terminal.
 
     Raises:
         DDNetError: the file is no such table.

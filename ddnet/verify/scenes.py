@@ -10,7 +10,7 @@ from ddnet.data.embedded.optics import Lens
 from ddnet.data.embedded.room import rotation
 from ddnet.data.embedded.scenes import make_scene
 from ddnet.data.embedded.surfaces import SceneSpec, Surface, Vector
-from ddnet.data.embedded.textures import cut_texture, shape_mask
+from ddnet.data.embedded.textures import FloatArray, cut_texture, shape_mask
 
 SIZE = 128  # pixels
 FOCAL_MM, F_NUMBER = 50.0, 1.0
@@ -41,22 +41,26 @@ def _card(
     return Surface(f"{photo} at {z} m", texture, origin, along, down, False, SQUARE, photo)
 
 
+def _tile(photo: str, seed: int) -> FloatArray:
+    """An opaque texture to be continued by mirror images."""
+    colour = cut_texture(photo, SIZE, SIZE, np.random.default_rng(seed))
+    return np.concatenate([colour, np.ones((SIZE, SIZE, 1))], axis=2).astype(np.float32)
+
+
 def _wall(photo: str, z: float, seed: int) -> Surface:
     """An endless wall at depth z, one tile of which fills half of the frame."""
     tile = 0.5 * 36 / FOCAL_MM * z
-    texture = np.concatenate([cut_texture(photo, SIZE, SIZE, np.random.default_rng(seed)), np.ones((SIZE, SIZE, 1))], 2)
     origin, along, down = np.array([0.0, 0.0, z]), np.array([tile, 0.0, 0.0]), np.array([0.0, tile, 0.0])
-    return Surface(f"wall at {z} m", texture.astype(np.float32), origin, along, down, True, None, photo)
+    return Surface(f"wall at {z} m", _tile(photo, seed), origin, along, down, True, None, photo)
 
 
 def _floor(photo: str, below: float, far: float, seed: int) -> Surface:
     """A floor `below` metres under the lens that ends at depth `far`."""
-    texture = np.concatenate([cut_texture(photo, SIZE, SIZE, np.random.default_rng(seed)), np.ones((SIZE, SIZE, 1))], 2)
     corners = np.array([[-far, below, 0.4], [far, below, 0.4], [far, below, far], [-far, below, far]])
     origin: Vector = np.array([0.0, below, 0.4])
     outline = (corners - origin)[:, [0, 2]]
     along, down = np.array([1.0, 0.0, 0.0]), np.array([0.0, 0.0, 1.0])
-    return Surface("floor", texture.astype(np.float32), origin, along, down, True, outline, photo)
+    return Surface("floor", _tile(photo, seed), origin, along, down, True, outline, photo)
 
 
 def cases() -> list[Case]:
