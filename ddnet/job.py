@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -27,17 +28,17 @@ def workflow_job(job: Any) -> Iterator[None]:
     """Log a Snakemake job (`snakemake` of its script) and, when the block succeeds, write its manifest.
 
     The manifest is no declared output: results made before there was one stay valid. A job that declares a
-    `manifest.json` of its own, as training does, writes that one and no second.
+    `manifest.json` of its own, as training does, gets no second: what that one does not say is added to it.
     """
-    outputs = sorted({str(path) for path in job.output}, key=list(map(str, job.output)).index)
-    own = any(Path(path).name == OWN for path in outputs)
-    watch, path = Stopwatch(), manifest_path(outputs[0])
+    outputs = list(dict.fromkeys(map(str, job.output)))
+    own = next((Path(path) for path in outputs if Path(path).name == OWN), None)
+    watch, path = Stopwatch(), own or manifest_path(outputs[0])
     with job_log(str(job.log)):
-        if not own:
+        if own is None:
             path.unlink(missing_ok=True)
         yield
-        if not own:
-            write_json(path, watch.manifest(**_facts(job, outputs)))
+        said = {} if own is None else json.loads(own.read_text(encoding="utf-8"))
+        write_json(path, watch.manifest(**_facts(job, [name for name in outputs if name != str(own)])) | said)
 
 
 def _facts(job: Any, outputs: list[str]) -> dict[str, Any]:

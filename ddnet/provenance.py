@@ -89,10 +89,11 @@ class Stopwatch:
     def __init__(self) -> None:
         self._wall = time.perf_counter()
         self._cpu = time.process_time()
+        self._source = git_state()  # of the code that is loaded; after hours of work the repository may be elsewhere
 
     def manifest(self, **facts: Any) -> dict[str, Any]:
         """What the work was made from (`facts`) and with: commit, versions, device, times in s, memory in MiB."""
-        commit, dirty = git_state()
+        commit, dirty = self._source
         return {
             "commit": commit,
             "dirty": dirty,

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ddnet import provenance
 from ddnet.errors import DDNetError
 from ddnet.files import sha256
 from ddnet.job import HASHED_BYTES, content_digest, workflow_job
@@ -71,11 +72,25 @@ def test_a_job_that_fails_leaves_no_manifest_not_even_an_older_one(job: Any) -> 
     assert "in.csv: broken" in Path("logs/job.log").read_text()
 
 
-def test_a_job_with_a_manifest_of_its_own_gets_no_second(job: Any) -> None:
+def test_a_manifest_of_the_job_s_own_is_completed_and_stays_the_only_one(job: Any) -> None:
     job.output = ["out/model.pt", "out/manifest.json"]
     with workflow_job(job):
         Path("out").mkdir()
-    assert list(Path("out").iterdir()) == []
+        Path("out/model.pt").write_bytes(b"weights")
+        Path("out/manifest.json").write_text('{"steps": 8, "config_hash": "of the training"}')
+    assert {path.name for path in Path("out").iterdir()} == {"model.pt", "manifest.json"}
+    manifest = json.loads(Path("out/manifest.json").read_text())
+    assert (manifest["steps"], manifest["config_hash"]) == (8, "of the training")
+    assert manifest["outputs"] == {"out/model.pt": sha256("out/model.pt")}
+    assert (manifest["rule"], manifest["seed"], manifest["code_digest"]) == ("evaluate", 3, "0123456789ab")
+
+
+def test_the_commit_is_that_of_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "git_state", lambda: ("first", False))
+    watch = provenance.Stopwatch()
+    monkeypatch.setattr(provenance, "git_state", lambda: ("second", True))
+    manifest = watch.manifest()
+    assert (manifest["commit"], manifest["dirty"]) == ("first", False)
 
 
 def test_large_files_count_by_their_size(tmp_path: Path) -> None:
