@@ -10,6 +10,7 @@ import numpy as np
 
 from ddnet.errors import DDNetError
 from ddnet.report.collect import VariantInfo
+from ddnet.report.formats import format_number
 from ddnet.report.rows import depth_rows
 from ddnet.report.statistics import interval, matrix, pair
 from ddnet.report.style import GREY, PALETTE, house_style, new_figure, save
@@ -56,7 +57,7 @@ def draw_controls(
             axes.scatter(seeds, position + spread, 10, color=colour, alpha=0.6, linewidth=0, zorder=3)
             axes.scatter([mean], [position], 46, color=colour, edgecolor="white", linewidth=0.8, zorder=4)
             axes.annotate(
-                f"{mean:+.2f}", (1, position), xycoords=("axes fraction", "data"), xytext=(6, 0),
+                format_number(mean, 2, signed=True), (1, position), xycoords=("axes fraction", "data"), xytext=(6, 0),
                 textcoords="offset points", va="center", annotation_clip=False,
             )  # fmt: skip
         axes.axvline(0, color=GREY, ls="--", lw=1.2, zorder=1)

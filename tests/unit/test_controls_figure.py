@@ -12,6 +12,7 @@ from report_runs import INFO, SCENES, VARIANTS, make_world, psnr
 from ddnet.errors import DDNetError
 from ddnet.report.collect import collect
 from ddnet.report.controls_figure import draw_controls
+from ddnet.report.formats import format_number
 
 CONTROLS = [v for v in VARIANTS if v.name in ("unet_rcab", "ddnet_1b", "depth_true", "depth_shuffled")]
 GRID = [(seed, image) for seed in (0, 1) for image in range(len(SCENES))]
@@ -44,7 +45,7 @@ def test_every_control_has_its_row_with_its_mean(monkeypatch: pytest.MonkeyPatch
         assert label in said
     assert "RCAB, no depth" not in said  # the zero line
     gain = np.mean([psnr("depth_true", s, i, "embedded") - psnr("unet_rcab", s, i, "embedded") for s, i in GRID])
-    assert f"{gain:+.2f}" in said and "95 % interval" in said and "Trial" not in said
+    assert format_number(gain, 2, signed=True) in said and "95 % interval" in said and "Trial" not in said
 
 
 def test_one_seed_and_a_trial_are_drawn_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
