@@ -91,6 +91,11 @@ def _group(scene: Scene) -> str:
     return f"{scene.dataset}/{scene.split.removesuffix('_depth')}"
 
 
+def _may_share(first: Scene, second: Scene) -> bool:
+    """Whether it does no harm if two scenes are of one picture: within a split, or in two test sets."""
+    return _group(first) == _group(second) or first.split == second.split == "test"
+
+
 def _pairs(looks: Sequence[Look]) -> tuple[list[str], list[str]]:
     """Errors and warnings about single pairs, and about a dataset whose pairs are mostly the wrong way round."""
     errors: list[str] = []
@@ -122,12 +127,15 @@ def _leaks(looks: Sequence[Look]) -> tuple[list[str], list[str], float]:
     for one in looks:
         for digest in (one.scene.image_sha256, one.scene.target_sha256):
             other = seen.setdefault(digest, one.scene)
-            if _group(other) != _group(one.scene):
+            if not _may_share(other, one.scene):
                 errors.append(_leak(other, one.scene, "are the same file"))
     thumbnails = np.stack([one.thumbnail.ravel() for one in looks])
-    groups = np.array([_group(one.scene) for one in looks])
+    groups, tested = (
+        np.array([_group(one.scene) for one in looks]),
+        np.array([one.scene.split == "test" for one in looks]),
+    )
     alike = thumbnails @ thumbnails.T
-    alike[groups[:, None] == groups[None]] = -1.0
+    alike[(groups[:, None] == groups) | (tested[:, None] & tested)] = -1.0  # `_may_share`
     for first, second in np.argwhere(np.triu(alike) > SAME):
         a, b = looks[first].scene, looks[second].scene
         official = a.dataset in OFFICIAL and b.dataset in OFFICIAL

@@ -36,7 +36,7 @@ def _controls(evidence: Evidence, name: str, title: str, rows: Sequence[RowSpec]
             "delta_none": "unet_rcab", "delta_true": true.get(fusion), "delta_constant": constant.get(fusion),
         }  # fmt: skip
         cells.append(row_cells(evidence, row, name, dataset, metrics, deltas=references))
-    correct(cells, *references)
+    correct(cells, *words)
     kinds = "true, estimated" if true else "estimated"
     caption = f"The same network with {kinds} and deliberately wrong depth; not in the paper."
     same = [words[contrast] for contrast in contrasts[1:]]

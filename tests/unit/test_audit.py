@@ -95,6 +95,10 @@ def test_a_test_photograph_among_the_training_pictures(scenes: list[Scene], tmp_
         audit(scenes)
 
 
+def test_two_test_sets_may_share_a_picture(scenes: list[Scene]) -> None:
+    audit([*scenes, dataclasses.replace(scenes[5], dataset="photos_second")])
+
+
 @pytest.mark.parametrize("how", ["8 bits", "resized", "brighter"])
 def test_a_test_photograph_that_was_written_anew_is_recognised(scenes: list[Scene], tmp_path: Path, how: str) -> None:
     target = photograph("grass")
