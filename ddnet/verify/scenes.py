@@ -71,7 +71,11 @@ def cases() -> list[Case]:
         return Case(name, about, SceneSpec("indoor", len(name), SIZE, lens, surfaces))
 
     generated = [
-        Case(f"generated_{kind}", f"a scene of the benchmark's generator ({kind}, seed 2)", make_scene("test", kind, 2, SIZE))
+        Case(
+            f"generated_{kind}",
+            f"a scene of the benchmark's generator ({kind}, seed 2)",
+            make_scene("test", kind, 2, SIZE),
+        )
         for kind in ("indoor", "outdoor")
     ]
     return [
