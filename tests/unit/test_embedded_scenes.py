@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from ddnet.data.embedded.optics import circle_of_confusion_px
 from ddnet.data.embedded.render import render
 from ddnet.data.embedded.scenes import make_scene
+from ddnet.data.embedded.surfaces import SceneSpec
 from ddnet.data.embedded.textures import (
     POOLS,
     cut_texture,
@@ -20,6 +22,7 @@ from ddnet.data.embedded.textures import (
 )
 from ddnet.errors import DDNetError
 
+IntArray = npt.NDArray[np.int_]
 SIZE = 64
 CASES = list(itertools.product(("train", "val", "test", "ood"), ("indoor", "outdoor"), (1, 2)))
 
@@ -94,6 +97,48 @@ def test_cards_do_not_interleave_in_depth_where_they_overlap() -> None:
             a, b = (corners[:, :2] / corners[:, 2:] for corners in (back, front))
             overlap = (a.min(0) < b.max(0)).all() and (b.min(0) < a.max(0)).all()
             assert not overlap or front[:, 2].max() < back[:, 2].min()
+
+
+def _painted_and_nearest(spec: SceneSpec, eye: tuple[float, float], rays: int) -> tuple[IntArray, IntArray]:
+    """Index of the surface painted last and of the nearest one, along rays from a point of the lens: (rays, rays)."""
+    ticks = (np.arange(rays) + 0.5 - rays / 2) / spec.lens.focal_px(rays) * spec.lens.focus_m
+    origin = np.array([*eye, 0.0])
+    through = np.stack([*np.meshgrid(ticks, ticks), np.full((rays, rays), spec.lens.focus_m)], axis=-1) - origin
+    painted, nearest = np.full((rays, rays), -1), np.full((rays, rays), -1)
+    depth = np.full((rays, rays), np.inf)
+    for index, surface in enumerate(spec.surfaces):
+        normal = np.cross(surface.axis_s, surface.axis_t)
+        reach = (normal @ (surface.origin - origin)) / (through @ normal)
+        point = origin + reach[..., None] * through
+        s, t = np.moveaxis((point - surface.origin) @ np.linalg.pinv([surface.axis_s, surface.axis_t]), -1, 0)
+        hit = reach > 0
+        if surface.outline is not None:
+            ends = zip(surface.outline, np.roll(surface.outline, -1, axis=0), strict=True)
+            sides = [(q[0] - p[0]) * (t - p[1]) - (q[1] - p[1]) * (s - p[0]) for p, q in ends]
+            hit &= np.all(np.array(sides) >= 0, axis=0) | np.all(np.array(sides) <= 0, axis=0)
+        if not surface.tiled:  # what is cut out hides nothing
+            high, wide = surface.texture.shape[:2]
+            row, column = (np.clip(np.int_(at * many), 0, many - 1) for at, many in ((t, high), (s, wide)))
+            hit &= surface.texture[row, column, 3] > 0.5
+        painted[hit] = index
+        nearer = hit & (point[..., 2] < depth - 1e-9)
+        nearest[nearer], depth[nearer] = index, point[..., 2][nearer]
+    return painted, nearest
+
+
+@pytest.mark.parametrize("pool", ["train", "test", "ood"])
+def test_what_is_painted_last_is_what_rays_meet_first(pool: str) -> None:
+    ceilings = 0
+    for location, seed in itertools.product(("indoor", "outdoor"), range(24)):
+        spec = make_scene(pool, location, seed, 32)
+        ceilings += any(surface.name == "ceiling" for surface in spec.surfaces)
+        radius = spec.lens.aperture_m / 2
+        for eye in ((0.0, 0.0), (0.0, radius), (0.0, -radius), (radius, 0.0), (-radius, 0.0)):
+            painted, nearest = _painted_and_nearest(spec, eye, 96)
+            pairs = np.stack([painted, nearest], axis=-1)[painted != nearest]
+            wrong = {(spec.surfaces[over].name, spec.surfaces[under].name) for over, under in pairs}
+            assert not wrong, f"{pool} {location} {seed}, seen from {eye}: painted over what is nearer: {wrong}"
+    assert ceilings >= 2
 
 
 def test_transfer_curve_is_srgb_and_inverts() -> None:

@@ -81,9 +81,10 @@ def _full_density(near: float, far: float) -> float:
 
 @dataclass(frozen=True)
 class Room:
-    """The shell in the world: floor y, backdrop z = far + slope·x, side walls' x (±inf where absent)."""
+    """The shell in the world: floor and ceiling y, backdrop z = far + slope·x, side walls' x (±inf where absent)."""
 
     floor: float
+    ceiling: float
     far: float
     slope: float
     left: float
@@ -92,7 +93,8 @@ class Room:
     def holds(self, corners: Vector) -> bool:
         """Whether a card with these world corners hangs clear of every wall."""
         x, y, z = corners.T
-        inside = x.min() > 0.97 * self.left and x.max() < 0.97 * self.right and y.max() <= self.floor
+        inside = x.min() > 0.97 * self.left and x.max() < 0.97 * self.right
+        inside &= y.min() >= self.ceiling and y.max() <= self.floor
         return bool(inside and (z < 0.93 * (self.far + self.slope * x)).all())
 
 
@@ -104,12 +106,12 @@ def shell(build: Builder) -> tuple[Room, list[Surface]]:
     floor = near * math.tan(math.atan(tan) + math.radians(build.pitch))
     slope = math.tan(math.radians(rng.uniform(-22, 22)))
     sides = [rng.uniform(0.45, 0.95) * tan * far if rng.random() < (0.8 if indoor else 0.5) else math.inf for _ in "lr"]
-    room = Room(floor, far, slope, -sides[0], sides[1])
+    left, right = -sides[0], sides[1]
     x_axis, y_axis, z_axis = np.eye(3)
     across = np.array([1.0, 0.0, slope]) / math.hypot(1.0, slope)
     surfaces = [build.plane("backdrop", np.array([0.0, 0.0, far]), across, y_axis, None, far)]
     start = 0.4 * near  # nearer than anything the frame shows of these planes
-    for name, x in (("left wall", room.left), ("right wall", room.right)):
+    for name, x in (("left wall", left), ("right wall", right)):
         if math.isfinite(x):
             end = far + slope * x
             # Taller than the view at either end, and in proportion to z so that no corner tilts behind the
@@ -119,7 +121,7 @@ def shell(build: Builder) -> tuple[Room, list[Surface]]:
             surfaces.append(
                 build.plane(name, np.array([x, 0.0, start]), z_axis, y_axis, corners, _full_density(abs(x) / tan, end))
             )
-    x0, x1 = max(room.left, -3 * far * tan), min(room.right, 3 * far * tan)
+    x0, x1 = max(left, -3 * far * tan), min(right, 3 * far * tan)
     levels = {"floor": floor}
     if indoor and rng.random() < 0.35:
         levels["ceiling"] = -rng.uniform(0.3, 0.8) * tan * far
@@ -127,7 +129,7 @@ def shell(build: Builder) -> tuple[Room, list[Surface]]:
         corners = np.array([[x0, y, start], [x1, y, start], [x1, y, far + slope * x1], [x0, y, far + slope * x0]])
         at_m = _full_density(abs(y) / tan, far)
         surfaces.append(build.plane(name, np.array([0.0, y, start]), x_axis, z_axis, corners, at_m))
-    return room, surfaces
+    return Room(floor, levels.get("ceiling", -math.inf), far, slope, left, right), surfaces
 
 
 def _card_corners(build: Builder, shrink: float, close: bool) -> Vector:
