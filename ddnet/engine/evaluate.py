@@ -22,6 +22,7 @@ from ddnet.errors import DDNetError
 from ddnet.files import atomic_path, write_json
 from ddnet.images import FloatArray, read_image, write_image
 from ddnet.metrics._base import Metric
+from ddnet.models import banded
 from ddnet.tensors import channels_last, crop_to, pad_to_multiple, to_array, to_tensor
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ class ModelRestorer:
             DDNetError: the model uses depth and there is none, or it is not of the image's size.
         """
         with torch.inference_mode():
-            output = self.model(*_model_inputs(self.model, image, depth, _device_of(self.model)))
+            output = banded.forward(self.model, *_model_inputs(self.model, image, depth, _device_of(self.model)))
             return to_array(crop_to(output, (image.shape[0], image.shape[1])).clamp(0.0, 1.0))
 
 

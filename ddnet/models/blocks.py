@@ -29,10 +29,13 @@ class ChannelAttention(nn.Module):
         self.squeeze = nn.Conv2d(channels, hidden, 1)
         self.excite = nn.Conv2d(hidden, channels, 1)
 
+    def gate(self, mean: torch.Tensor) -> torch.Tensor:
+        """Averages over the image (B, C, 1, 1) to the channels' factors in (0, 1)."""
+        return torch.sigmoid(self.excite(torch.relu(self.squeeze(mean))))
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) to the same shape."""
-        gate = torch.relu(self.squeeze(x.mean((2, 3), keepdim=True)))
-        return x * torch.sigmoid(self.excite(gate))
+        return x * self.gate(x.mean((2, 3), keepdim=True))
 
 
 class RCAB(nn.Module):

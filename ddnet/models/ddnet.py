@@ -46,6 +46,7 @@ class Branch(nn.Module):
 
     def __init__(self, channels: int, rcabs: int, cells: Sequence[nn.Module]) -> None:
         super().__init__()
+        self.channels = channels
         self.encoder = nn.ModuleList(ResidualGroup(channels, rcabs) for _ in range(SCALES))
         self.decoder = nn.ModuleList(ResidualGroup(channels, rcabs) for _ in range(SCALES))
         self.cells = nn.ModuleList(cells)
@@ -119,17 +120,22 @@ class DDNet(nn.Module):
         """Fusion cells, per branch and then from 1/8 to full size; empty lists without fusion cells."""
         return [branch.cells for branch in self.branches if isinstance(branch, Branch)]
 
-    def _depth_features(self, depth: torch.Tensor) -> list[torch.Tensor]:
-        """Depth features at full, 1/2, 1/4 and 1/8 size, computed once for all branches."""
-        assert self.depth_encoder is not None
-        if self.depth_channels > 1:
-            depth = depth.expand(-1, self.depth_channels, -1, -1)
-        features = []
-        for scale in range(SCALES):
-            if scale:
-                depth = F.interpolate(depth, scale_factor=0.5, mode="bilinear", align_corners=False)
-            features.append(self.depth_encoder(depth))
-        return features
+    def inputs(self, image: torch.Tensor, depth: torch.Tensor | None) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """What the head reads, and for the depth encoder the map at full, 1/2, 1/4 and 1/8 size (or no map).
+
+        Raises:
+            ValueError: a network that is guided by depth, and no depth.
+        """
+        if not self.uses_depth:
+            return image, []
+        if depth is None:
+            raise ValueError("this network is guided by depth: pass a (B, 1, H, W) depth map")
+        if self.depth_as_input:
+            return torch.cat([image, depth], dim=1), []
+        pyramid = [depth.expand(-1, self.depth_channels, -1, -1)]
+        for _ in range(SCALES - 1):
+            pyramid.append(F.interpolate(pyramid[-1], scale_factor=0.5, mode="bilinear", align_corners=False))
+        return image, pyramid
 
     def forward(self, image: torch.Tensor, depth: torch.Tensor | None = None) -> torch.Tensor:
         """Deblur.
@@ -141,15 +147,8 @@ class DDNet(nn.Module):
         Returns:
             (B, 3, H, W); in (0, 1) with the sigmoid output, unclipped with the residual one while training.
         """
-        x = image
-        depths: list[torch.Tensor] = []
-        if self.uses_depth:
-            if depth is None:
-                raise ValueError("this network is guided by depth: pass a (B, 1, H, W) depth map")
-            if self.depth_as_input:
-                x = torch.cat([image, depth], dim=1)
-            else:
-                depths = self._depth_features(depth)
+        x, pyramid = self.inputs(image, depth)
+        depths = [self.depth_encoder(level) for level in pyramid] if self.depth_encoder is not None else []
         features = torch.relu(self.head(x))
         total = features
         for branch in self.branches:

@@ -8,7 +8,8 @@ import torch
 from ddnet.cli import CONFIG
 from ddnet.config import Complexity, Variant, load_variants
 from ddnet.engine.complexity import measure_complexity
-from ddnet.models import build_model, count_parameters, initialise
+from ddnet.models import banded, build_model, count_parameters, initialise
+from ddnet.models.ddnet import DDNet
 from ddnet.registry import class_name, module_name, names, resolve
 
 VARIANTS = load_variants(CONFIG / "variants.yaml")
@@ -57,6 +58,31 @@ def test_output_has_the_image_s_shape_and_range(variant: Variant) -> None:
     assert restored.shape == image.shape
     assert restored.dtype == torch.float32
     assert restored.min() >= 0 and restored.max() <= 1
+
+
+def test_bands_and_tiles_give_the_numbers_of_the_whole(variant: Variant) -> None:
+    model = small(variant).eval()
+    if not isinstance(model, DDNet):
+        return
+    image, depth = example(144, 464)  # 3 x 2 tiles and 9 bands at full size
+    with torch.no_grad():
+        torch.testing.assert_close(banded.banded(model, image, depth), model(image, depth), atol=2e-6, rtol=0)
+
+
+def test_large_images_are_computed_in_bands(variant: Variant, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small(variant).eval()
+    image, depth = example()
+    expected = model(image, depth).detach()
+    calls: list[str] = []
+    monkeypatch.setattr(banded, "banded", lambda *_: calls.append("banded") or expected)
+    with torch.no_grad():
+        assert torch.equal(banded.forward(model, image, depth), expected)
+        assert calls == []  # small
+        monkeypatch.setattr(banded, "SMALLEST_BYTES", 0)
+        banded.forward(model, image, depth)
+        assert calls == ["banded"] * isinstance(model, DDNet)
+    banded.forward(model, image, depth)  # with gradients, as when training
+    assert len(calls) <= 1
 
 
 def test_every_parameter_learns(variant: Variant) -> None:

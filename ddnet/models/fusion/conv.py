@@ -11,6 +11,8 @@ from ddnet.models.blocks import conv3x3
 class Conv(nn.Module):
     """ReLU(conv3x3([blur, depth])): 46,144 parameters at C1 = 64, C2 = 16."""
 
+    halo = 1
+
     def __init__(self, channels: int, depth_channels: int) -> None:
         super().__init__()
         self.conv = conv3x3(channels + depth_channels, channels)

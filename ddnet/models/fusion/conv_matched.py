@@ -14,6 +14,8 @@ class ConvMatched(nn.Module):
     The GRU reads [blur, depth] in each of its three convolutions; so does this stack, without gates.
     """
 
+    halo = 3  # one for each convolution
+
     def __init__(self, channels: int, depth_channels: int) -> None:
         super().__init__()
         self.convs = nn.ModuleList(conv3x3(channels + depth_channels, channels) for _ in range(3))

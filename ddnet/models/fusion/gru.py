@@ -49,6 +49,8 @@ class Gru(nn.Module):
         reset: keep the reset gate.
     """
 
+    halo = 3  # two 3x3 convolutions in a row, and that of `lift`
+
     def __init__(self, channels: int, depth_channels: int, roles: str = "released", reset: bool = True) -> None:
         super().__init__()
         self.swap = roles == "paper"
