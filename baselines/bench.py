@@ -25,6 +25,7 @@ from ddnet.config import Baseline
 from ddnet.errors import DDNetError
 from ddnet.files import atomic_path
 from ddnet.plan import cpu_count
+from ddnet.provenance import peak_memory_mib
 
 FloatArray = NDArray[np.float32]
 Facts = dict[str, Any]
@@ -40,21 +41,6 @@ def measure(work: Callable[[], object]) -> Facts:
     work()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return {"wall_s": wall, "cpu_s": cpu, "peak_memory_mib": peak_memory_mib(), "threads": cpu_count()}
-
-
-def peak_memory_mib() -> float:
-    """The largest resident memory that this process has had.
-
-    Not what `resource.getrusage` says: on Linux that begins with the peak of the process that started this one.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
 
 
 def write_scene(folder: Path, width: int, height: int) -> None:

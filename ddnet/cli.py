@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ddnet import cli_verify, cli_weights
+from ddnet import cli_bench, cli_verify, cli_weights
 from ddnet.config import (
     Complexity,
     DpddData,
@@ -26,7 +26,6 @@ from ddnet.config import (
 )
 from ddnet.errors import DDNetError
 from ddnet.plan import ROOT, TABLES, Plan, gpu_count
-from ddnet.plan_systems import system_needs
 from ddnet.registry import did_you_mean, names
 
 CONFIG = ROOT / "workflow" / "config"
@@ -184,23 +183,6 @@ def _estimate(arguments: argparse.Namespace) -> None:
     print("\n".join(estimate(_plan(arguments), items, arguments.step_limit_s, arguments.tflops)))
 
 
-def _bench_systems(arguments: argparse.Namespace) -> None:
-    """Time and memory of the compared systems, each measured in a process of its own."""
-    from ddnet.engine.bench import HEADER, Records, bench_systems, line, parse_size
-    from ddnet.provenance import device_name
-
-    known = load_baselines(CONFIG / "baselines.yaml")
-    measured = [name for name in known if "pictures" not in system_needs(known[name].system)]
-    chosen = list(dict.fromkeys(arguments.only.split(","))) if arguments.only else measured
-    for name in chosen:
-        if name not in measured:
-            raise DDNetError(f"unknown compared system '{name}'{did_you_mean(name, measured)}")
-    size, records = parse_size(arguments.size), Records(arguments.out, "systems", device_name())
-    print(HEADER, flush=True)
-    bench_systems([known[name] for name in chosen], size, records, lambda row: print(line(row), flush=True))
-    print(f"all columns: {records.file}")
-
-
 def _plan(arguments: argparse.Namespace) -> Plan:
     baselines = load_baselines(CONFIG / "baselines.yaml")
     return Plan(_settings(arguments.preset), _variants(arguments.variants), baselines)
@@ -244,13 +226,7 @@ def parser() -> argparse.ArgumentParser:
     cost.add_argument("--step-limit-s", type=float, default=60.0, help="seconds for measuring a step (default: 60)")
     cost.add_argument("--tflops", type=float, help="also the hours at so many TFLOP/s sustained, by counted FLOP")
     cost.set_defaults(run=_estimate)
-    bench = commands.add_parser("bench", help="time and memory here, beside what the machine reaches at best")
-    measured = bench.add_subparsers(required=True, metavar="WHAT")
-    systems = measured.add_parser("systems", help="the compared systems, and the parts of those that estimate a map")
-    systems.add_argument("--size", default="1680x1120", help="width x height of the image (default: DPDD's 1680x1120)")
-    systems.add_argument("--only", help="names of compared systems, separated by commas (default: all)")
-    systems.add_argument("--out", type=Path, default=Path("results/bench"), help="folder (default: results/bench)")
-    systems.set_defaults(run=_bench_systems)
+    cli_bench.add_parser(commands)
     schema = commands.add_parser("schema", help="JSON schema of a preset, for editors: workflow/config/schema.json")
     schema.set_defaults(run=_schema)
     doctor = commands.add_parser("doctor", help="versions and devices of this installation")

@@ -31,9 +31,10 @@ from ddnet.provenance import git_state
 
 Row = dict[str, Any]
 
-KEY = ("system", "part", "width", "height")
+KEY = ("system", "part", "width", "height", "channels", "batch")
 COLUMNS = (
-    *KEY, "times_faster", "than", "wall_s", "cpu_s", "peak_memory_mib", "threads", "sgemm_gflops", "copy_gb_s",
+    *KEY, "times_faster", "than", "wall_s", "cpu_s", "peak_memory_mib", "memory_share", "work_memory_mib", "deviation",
+    "gflop", "gflop_s", "of_sgemm", "of_convolution", "threads", "sgemm_gflops", "convolution_gflops", "copy_gb_s",
     "load_1min", "hardware", "processors", "commit", "dirty", "date", "weights", "note",
 )  # fmt: skip
 STAND_IN = "stand-in"
@@ -50,13 +51,13 @@ def measure_ceiling() -> Row:
     target = np.zeros_like(source)
     parts = list(zip(np.array_split(target, cpu_count()), np.array_split(source, cpu_count()), strict=True))
     with ThreadPoolExecutor(len(parts)) as threads:
-        copy_s = _best(lambda: list(threads.map(lambda pair: np.copyto(*pair), parts)))
-    product_s = _best(lambda: np.matmul(one, two, out=product))
-    return {"sgemm_gflops": _round(2e-9 * MATRIX**3 / product_s), "copy_gb_s": _round(2e-9 * COPIED / copy_s)}
+        copy_s = best_of(lambda: list(threads.map(lambda pair: np.copyto(*pair), parts)))
+    product_s = best_of(lambda: np.matmul(one, two, out=product))
+    return {"sgemm_gflops": rounded(2e-9 * MATRIX**3 / product_s), "copy_gb_s": rounded(2e-9 * COPIED / copy_s)}
 
 
-def _best(work: Callable[[], object]) -> float:
-    """Seconds of the fastest of several calls."""
+def best_of(work: Callable[[], object]) -> float:
+    """Seconds of the fastest call of those that half a second has room for."""
     work()
     fastest, end = float("inf"), time.perf_counter() + CEILING_S
     while (begun := time.perf_counter()) < end:
@@ -112,7 +113,7 @@ class Records:
 
     @staticmethod
     def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
-        return tuple(str(row[name]) for name in KEY)
+        return tuple(str(row.get(name, "")) for name in KEY)
 
     def add(self, row: Row) -> Row:
         """Complete a row and write the file with it."""
@@ -183,12 +184,12 @@ def _system(baseline: Baseline, folder: Path) -> Iterator[Row]:
     given = ["--folder", str(folder), "--baseline", baseline.model_dump_json()]
 
     def part(name: str) -> Row:
-        load = _round(os.getloadavg()[0])
+        load = rounded(os.getloadavg()[0])
         try:
             found = measure("baselines.bench", name, *given)
         except DDNetError as error:
             raise DDNetError(f"{name}: {error}") from None
-        values = {key: _round(value) if isinstance(value, float) else value for key, value in found.items()}
+        values = {key: rounded(value) if isinstance(value, float) else value for key, value in found.items()}
         return known | {"part": name, "load_1min": load} | values
 
     if "weights" in system_needs(baseline.system):
@@ -210,10 +211,11 @@ def _system(baseline: Baseline, folder: Path) -> Iterator[Row]:
     if baseline.options.get("method") == "richardson_lucy":
         yield (plain := part("plain"))
     row = part("deconvolution")
-    yield row | ({"times_faster": _round(plain["wall_s"] / row["wall_s"]), "than": "plain"} if plain else {})
+    yield row | ({"times_faster": rounded(plain["wall_s"] / row["wall_s"]), "than": "plain"} if plain else {})
 
 
-def _round(value: float) -> float:
+def rounded(value: float) -> float:
+    """To four digits: noise has more."""
     return float(f"{value:.4g}")
 
 

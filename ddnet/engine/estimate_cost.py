@@ -86,6 +86,15 @@ class LiveBytes(TorchDispatchMode):
         return result
 
 
+def random_trunk() -> dict[str, torch.Tensor]:
+    """Weights of VGG's size up to conv3_3, which take the time and the memory of its own."""
+    trunk = {}
+    for place, inside, outside in zip(TRUNK_PLACES, TRUNK_CHANNELS, TRUNK_CHANNELS[1:]):
+        trunk[f"features.{place}.weight"] = torch.randn(outside, inside, 3, 3) / (3 * inside**0.5)
+        trunk[f"features.{place}.bias"] = torch.zeros(outside)
+    return trunk
+
+
 class Bench:
     """Counts and measures the work of one preset, on the GPU if there is one; measuring takes up to `limit_s`."""
 
@@ -95,16 +104,12 @@ class Bench:
 
     def job(self, variant: Variant, batch: int, height: int, width: int, device: str = "") -> Callable[[bool], None]:
         """A training step as `train_step` does it, or (False) the forward pass alone, on random weights and crops."""
-        spec, channels = self.settings.training, TRUNK_CHANNELS
+        spec = self.settings.training
         with torch.device(device or self.device):
             network = channels_last(build_model(variant, self.settings.model.width, self.settings.model.output))
             image = torch.rand(batch, 3, height, width).contiguous(memory_format=torch.channels_last)
             target, depth = torch.rand_like(image), torch.rand(batch, 1, height, width) if variant.uses_depth else None
-            trunk = {}
-            for place, inside, outside in zip(TRUNK_PLACES, channels, channels[1:]):
-                trunk[f"features.{place}.weight"] = torch.randn(outside, inside, 3, 3) / (3 * inside**0.5)
-                trunk[f"features.{place}.bias"] = torch.zeros(outside)
-            loss = channels_last(DeblurLoss(spec.perceptual, VggFeatures(trunk)))
+            loss = channels_last(DeblurLoss(spec.perceptual, VggFeatures(random_trunk())))
         kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(spec.precision)
         mixed = torch.autocast(self.device.type, kind, enabled=kind is not None and device != "meta")
         optimizer = torch.optim.Adam(network.parameters(), lr=spec.lr, fused=device != "meta")

@@ -1,4 +1,4 @@
-"""`ddnet bench systems`: what it writes, and what it keeps when something goes wrong. Times are never judged."""
+"""`ddnet bench`: what it writes, and what it keeps when something goes wrong. Times are never judged."""
 
 from __future__ import annotations
 
@@ -77,6 +77,56 @@ def test_what_cannot_be_is_one_line(
     (tmp_path / "file").touch()
     assert main(["bench", "systems", "--out", str(tmp_path / "file" / "bench")]) == 1
     assert "file/bench: cannot be made" in capsys.readouterr().err
+
+
+def test_whole_images_by_every_way_in_rows_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--size", "96x64", "--only", "unet,ddnet_1b", "--channels", "4", "--rounds", "1", "--out", str(tmp_path)]
+    assert main(["bench", "inference", *given]) == 0
+    [table] = tmp_path.glob("inference-*.csv")
+    rows = rows_in(table)
+    assert table.with_suffix(".png").stat().st_size > 10_000
+    expected = [("unet", "plain"), ("unet", "whole"), *(("ddnet_1b", way) for way in ("plain", "whole", "bands"))]
+    assert [(row["system"], row["part"]) for row in rows] == expected
+    for row in rows:
+        assert float(row["wall_s"]) > 0 and float(row["peak_memory_mib"]) > float(row["work_memory_mib"]) >= 0
+        assert float(row["sgemm_gflops"]) > 0 and (row["channels"], row["batch"]) == ("4", "1")
+        assert float(row["deviation"]) <= 1e-6 and (row["part"] == "plain") == (row["times_faster"] == "")
+    plain, *_, bands = rows[2:]
+    assert float(bands["times_faster"]) == pytest.approx(float(plain["wall_s"]) / float(bands["wall_s"]), rel=1e-2)
+    assert str(table) in capsys.readouterr().out
+
+
+def test_training_steps_by_every_way_start_from_the_same_loss(tmp_path: Path) -> None:
+    given = ["--crop", "32", "--batch", "2", "--only", "ddnet_1b", "--channels", "4", "--rounds", "2"]
+    assert main(["bench", "step", *given, "--out", str(tmp_path)]) == 0
+    [table] = tmp_path.glob("step-*.csv")
+    plain, ours = rows_in(table)
+    assert (plain["part"], ours["part"], ours["than"]) == ("plain", "ours", "plain")
+    assert float(ours["deviation"]) < 1e-4 and plain["gflop"] == ours["gflop"]
+    for row in (plain, ours):
+        rate = float(row["gflop"]) / float(row["wall_s"])
+        assert float(row["gflop_s"]) == pytest.approx(rate, rel=1e-2)
+        assert float(row["of_sgemm"]) == pytest.approx(rate / float(row["sgemm_gflops"]), rel=1e-2)
+        assert float(row["convolution_gflops"]) > 0
+    assert table.with_suffix(".png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["inference", "--size", "100x64"], "size is '100x64'; sides are multiples of 16 from 64 on"),
+        (["inference", "--size", "96x48"], "multiples of 16 from 64 on"),
+        (["inference", "--only", "ddnet_9b"], "ddnet_9b"),
+        (["step", "--crop", "40"], "--crop 40 --batch 4: a crop is a multiple of 16 from 32 on"),
+        (["step", "--rounds", "0"], "at least 1 round"),
+    ],
+)
+def test_networks_that_cannot_be_measured_are_one_line(
+    arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *arguments, "--out", str(tmp_path / "bench")]) == 1
+    printed = capsys.readouterr().err
+    assert words in printed and printed.count("\n") == 1 and not (tmp_path / "bench").exists()
 
 
 @pytest.fixture

@@ -258,7 +258,7 @@ def test_the_model_moves_to_the_device_asked_for(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads Linux's record of memory")
-def test_a_photograph_of_dpdd_takes_about_ten_feature_maps_of_memory() -> None:
+def test_a_photograph_of_dpdd_takes_less_than_five_feature_maps_of_memory() -> None:
     code = """
 import numpy as np, torch
 from ddnet.engine.evaluate import ModelRestorer
@@ -266,17 +266,17 @@ from ddnet.models.ddnet import DDNet
 torch.set_num_threads(2)
 def peak_kib():  # of this program alone: getrusage would also count the test run that started it
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
-restorer = ModelRestorer(DDNet(width=8))
+restorer = ModelRestorer(DDNet(width=16))
 image, depth = np.full((1120, 1680, 3), 0.5, np.float32), np.full((1120, 1680), 0.5, np.float32)
 restorer.restore(image[:64, :64], depth[:64, :64])
 before = peak_kib()
 assert restorer.restore(image, depth).shape == image.shape
-print((peak_kib() - before) * 1024 / (8 * 1120 * 1680 * 4))
+print((peak_kib() - before) * 1024 / (16 * 1120 * 1680 * 4))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    # At width 64, 0.48 GB each for DPDD and 0.91 GB for RealDOF: 10 GB of memory serve both.
-    assert 3 < float(done.stdout) < 12
+    # At width 64, 0.48 GB each for DPDD and 0.91 GB for RealDOF.
+    assert 2 < float(done.stdout) < 5
 
 
 class Probe(nn.Module):

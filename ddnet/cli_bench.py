@@ -1,0 +1,116 @@
+"""`ddnet bench`: what things cost on this machine, beside a plain run and the machine's own ceiling."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ddnet.config import Variant, find_variant, load_baselines, load_variants
+from ddnet.engine.bench import Records, Row
+from ddnet.errors import DDNetError
+from ddnet.plan import ROOT
+from ddnet.plan_systems import system_needs
+from ddnet.provenance import device_name
+from ddnet.registry import did_you_mean
+
+CONFIG = ROOT / "workflow" / "config"
+NETWORKS = "unet,ddnet_1b,ddnet_2b"
+MULTIPLE, SMALLEST = 16, 64  # pixels of a side: the networks' pyramid, and the warm-up
+
+
+def bench_systems(arguments: argparse.Namespace) -> None:
+    """Time and memory of the compared systems, each measured in a process of its own."""
+    from ddnet.engine.bench import HEADER, line, parse_size
+    from ddnet.engine.bench import bench_systems as bench
+
+    known = load_baselines(CONFIG / "baselines.yaml")
+    measured = [name for name in known if "pictures" not in system_needs(known[name].system)]
+    chosen = list(dict.fromkeys(arguments.only.split(","))) if arguments.only else measured
+    for name in chosen:
+        if name not in measured:
+            raise DDNetError(f"unknown compared system '{name}'{did_you_mean(name, measured)}")
+    size, records = parse_size(arguments.size), Records(arguments.out, "systems", device_name())
+    print(HEADER, flush=True)
+    bench([known[name] for name in chosen], size, records, lambda row: print(line(row), flush=True))
+    print(f"all columns: {records.file}")
+
+
+def bench_inference(arguments: argparse.Namespace) -> None:
+    """Whole images: as we restore them, and plainly."""
+    from ddnet.engine import bench_networks
+    from ddnet.engine.bench import parse_size
+
+    size, chosen = parse_size(arguments.size), _chosen(arguments)
+    if any(side % MULTIPLE for side in size) or min(size) < SMALLEST:
+        raise DDNetError(
+            f"size is '{arguments.size}'; sides are multiples of {MULTIPLE} from {SMALLEST} on here, such as 1680x1120"
+        )
+    records = Records(arguments.out, "inference", device_name())
+    print(bench_networks.HEADER, flush=True)
+    bench_networks.bench_inference(chosen, size, arguments.channels, arguments.rounds, records, _show)
+    _finish(records, f"Restoring an image of {size[0]} x {size[1]}")
+
+
+def bench_step(arguments: argparse.Namespace) -> None:
+    """Training steps: as we train, and plainly."""
+    from ddnet.engine import bench_networks
+
+    chosen = _chosen(arguments)
+    if arguments.crop < 32 or arguments.crop % 16 or arguments.batch < 1:
+        raise DDNetError(
+            f"--crop {arguments.crop} --batch {arguments.batch}: a crop is a multiple of 16 from 32 on, a batch 1 or more"
+        )
+    records = Records(arguments.out, "step", device_name())
+    print(bench_networks.HEADER, flush=True)
+    bench_networks.bench_step(
+        chosen, arguments.crop, arguments.batch, arguments.channels, arguments.rounds, records, _show
+    )
+    _finish(records, f"A training step of {arguments.batch} crops of {arguments.crop} px")
+
+
+def _chosen(arguments: argparse.Namespace) -> list[Variant]:
+    if arguments.rounds < 1 or arguments.channels < 4:
+        raise DDNetError(f"--rounds {arguments.rounds} --channels {arguments.channels}: at least 1 round, 4 channels")
+    variants = load_variants(arguments.variants or CONFIG / "variants.yaml")
+    return [find_variant(variants, name) for name in dict.fromkeys(arguments.only.split(","))]
+
+
+def _show(row: Row) -> None:
+    from ddnet.engine.bench_networks import line
+
+    print(line(row), flush=True)
+
+
+def _finish(records: Records, title: str) -> None:
+    from ddnet.report.bench_figure import draw_bench
+
+    figure = draw_bench(records.file, title, records.file.with_suffix(".png"))
+    print(f"all columns: {records.file}; picture: {figure}")
+
+
+def add_parser(commands: Any) -> None:
+    """Add `bench systems|inference|step` to the commands of `ddnet`."""
+    bench = commands.add_parser("bench", help="time and memory here, beside what the machine reaches at best")
+    measured = bench.add_subparsers(required=True, metavar="WHAT")
+    systems = measured.add_parser("systems", help="the compared systems, and the parts of those that estimate a map")
+    systems.add_argument("--only", help="names of compared systems, separated by commas (default: all)")
+    systems.set_defaults(run=bench_systems)
+    inference = measured.add_parser(
+        "inference", help="our networks on a whole image: time, memory, plainly and as we do"
+    )
+    inference.set_defaults(run=bench_inference)
+    for parser in (systems, inference):
+        parser.add_argument(
+            "--size", default="1680x1120", help="width x height of the image (default: DPDD's 1680x1120)"
+        )
+    step = measured.add_parser("step", help="a training step of our networks, plainly and as we do")
+    step.add_argument("--crop", type=int, default=96, help="side of a crop (default: 96)")
+    step.add_argument("--batch", type=int, default=4, help="crops per step (default: 4)")
+    step.set_defaults(run=bench_step)
+    for parser, rounds in ((inference, 2), (step, 9)):
+        parser.add_argument("--only", default=NETWORKS, help=f"names of variants, with commas (default: {NETWORKS})")
+        parser.add_argument("--channels", type=int, default=64, help="the networks' width (default: 64, the paper's)")
+        parser.add_argument("--rounds", type=int, default=rounds, help=f"measurements per way (default: {rounds})")
+    for parser in (systems, inference, step):
+        parser.add_argument("--out", type=Path, default=Path("results/bench"), help="folder (default: results/bench)")

@@ -1,0 +1,116 @@
+"""Our networks beside a plain run of the same layers: training steps and whole images, one process per measurement."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from ddnet.config import Variant
+from ddnet.engine.bench import Records, Row, measure, measure_ceiling, rounded
+from ddnet.errors import DDNetError
+from ddnet.plan import cpu_count
+
+MODULE = "ddnet.engine.measured_network"
+PLAIN = "plain"
+
+
+def bench_inference(
+    variants: Iterable[Variant],
+    size: tuple[int, int],
+    channels: int,
+    rounds: int,
+    records: Records,
+    show: Callable[[Row], None],
+) -> None:
+    """Restore one image of `size` (width, height) by every way, in turns; a row per way, of the fastest of `rounds`.
+
+    `deviation` is the largest absolute difference of the output, in [0, 1], to that of the plain run.
+
+    Raises:
+        DDNetError: a measurement failed; earlier rows are in the file.
+    """
+    for variant in variants:
+        ways = (PLAIN, "whole") if variant.arch == "unet" else (PLAIN, "whole", "bands")
+        given = _given(variant, channels)
+        known, best = _known(variant, size, channels, 1), dict[str, Row]()
+        known |= measure_ceiling()
+        with tempfile.TemporaryDirectory(prefix="ddnet-bench-") as folder:
+            outputs = {way: Path(folder, f"{way}.npy") for way in ways}
+            for _ in range(rounds):
+                for way in ways:
+                    task = ("--way", way, "--out", str(outputs[way]), "--size", *map(str, size))
+                    found = _measured(f"{variant.name}, {way}", "inference", *given, *task)
+                    if way not in best or found["wall_s"] < best[way]["wall_s"]:
+                        best[way] = found
+            plain = np.load(outputs[PLAIN])
+            for way in ways:
+                found = best[way]
+                found["deviation"] = float(np.abs(np.load(outputs[way]) - plain).max())
+                found["memory_share"] = found["peak_memory_mib"] / best[PLAIN]["peak_memory_mib"]
+                show(_add(records, known, way, found, best[PLAIN]))
+
+
+def bench_step(
+    variants: Iterable[Variant],
+    crop: int,
+    batch: int,
+    channels: int,
+    rounds: int,
+    records: Records,
+    show: Callable[[Row], None],
+) -> None:
+    """Training steps of `batch` crops by every way, taken in turns; a row per way, with the median of `rounds`.
+
+    `deviation` is the relative difference of the first step's loss to that of the plain run.
+
+    Raises:
+        DDNetError: a measurement failed; earlier rows are in the file.
+    """
+    for variant in variants:
+        task = ("--crop", str(crop), "--batch", str(batch), "--rounds", str(rounds))
+        found = _measured(variant.name, "step", *_given(variant, channels), *task)
+        for way, facts in found.items():
+            show(_add(records, _known(variant, (crop, crop), channels, batch), way, facts, found[PLAIN]))
+
+
+def _given(variant: Variant, channels: int) -> tuple[str, ...]:
+    return "--variant", variant.model_dump_json(), "--channels", str(channels)
+
+
+def _known(variant: Variant, size: tuple[int, int], channels: int, batch: int) -> Row:
+    facts = {"system": variant.name, "width": size[0], "height": size[1], "channels": channels, "batch": batch}
+    return facts | {"weights": "random", "threads": cpu_count(), "load_1min": rounded(os.getloadavg()[0])}
+
+
+def _measured(what: str, action: str, *arguments: str) -> Row:
+    try:
+        return measure(MODULE, action, *arguments)
+    except DDNetError as error:
+        raise DDNetError(f"bench: {what}: {error}") from None
+
+
+def _add(records: Records, known: Row, way: str, found: Row, plain: Row) -> Row:
+    ratio = {} if way == PLAIN else {"times_faster": plain["wall_s"] / found["wall_s"], "than": PLAIN}
+    row = known | {"part": way} | ratio | found
+    row = {key: rounded(value) if isinstance(value, float) else value for key, value in row.items()}
+    return records.add(row)
+
+
+HEADER = f"{'variant':<16}{'way':<8}{'faster':>8}{'wall s':>9}{'MiB':>7}{'of plain':>9}{'of sgemm':>9}{'deviation':>11}"
+
+
+def line(row: Row) -> str:
+    """A row in brief, under HEADER."""
+
+    def cell(name: str, form: str) -> str:
+        return format(row[name], form) if row[name] != "" else ""
+
+    faster = f"{row['times_faster']:.3g} x" if row["times_faster"] else ""
+    return (
+        f"{row['system']:<16}{row['part']:<8}{faster:>8}{row['wall_s']:>9.3g}{cell('peak_memory_mib', '.0f'):>7}"
+        f"{cell('memory_share', '.2f'):>9}{cell('of_sgemm', '.2f'):>9}{cell('deviation', '.1e'):>11}"
+    )
