@@ -117,7 +117,7 @@ def test_training_steps_by_every_way_start_from_the_same_loss(tmp_path: Path) ->
         (["inference", "--size", "100x64"], "size is '100x64'; sides are multiples of 16 from 64 on"),
         (["inference", "--size", "96x48"], "multiples of 16 from 64 on"),
         (["inference", "--only", "ddnet_9b"], "ddnet_9b"),
-        (["step", "--crop", "40"], "--crop 40 --batch 4: a crop is a multiple of 16 from 32 on"),
+        (["step", "--crop", "40"], "--crop 40 --batch 4: crops are multiples of 16 from 32 on"),
         (["step", "--rounds", "0"], "at least 1 round"),
     ],
 )
