@@ -59,7 +59,8 @@ def bench_step(arguments: argparse.Namespace) -> None:
     chosen = _chosen(arguments)
     if arguments.crop < 32 or arguments.crop % 16 or arguments.batch < 1:
         raise DDNetError(
-            f"--crop {arguments.crop} --batch {arguments.batch}: crops are multiples of 16 from 32 on, a batch 1 or more"
+            f"--crop {arguments.crop} --batch {arguments.batch}: "
+            "crops are multiples of 16 from 32 on, a batch 1 or more"
         )
     records = Records(arguments.out, "step", device_name())
     print(bench_networks.HEADER, flush=True)
