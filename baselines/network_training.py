@@ -30,6 +30,7 @@ from ddnet.errors import DDNetError
 from ddnet.files import atomic_path, sha256
 from ddnet.images import read_image
 from ddnet.losses import VggFeatures
+from ddnet.memory import keep_freed_memory
 from ddnet.models import count_parameters
 from ddnet.provenance import stable_hash
 from ddnet.tensors import channels_last
@@ -144,7 +145,11 @@ def setup(kind: type[NetworkSystem], validation: Sequence[Scene], patches: Path,
     system = kind.around(channels_last(network))
     view_terms = weighted_view_terms(kind, recipe, patches)
     needed = PatchSet.stored_bytes(patches, bool(view_terms))
-    free = torch.cuda.mem_get_info(system.device)[0] if system.device.type == "cuda" else None
+    free = None
+    if system.device.type == "cuda":
+        free = torch.cuda.mem_get_info(system.device)[0]
+    else:
+        keep_freed_memory()
     crops = Crops(patches, recipe, training_set_place(needed, free), system.device, view_terms)
     term = perceptual_term(recipe.perceptual, trunks, system.device)
     loss = recipe.loss | ({"perceptual": recipe.perceptual.weight} if term else {})

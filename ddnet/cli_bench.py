@@ -57,17 +57,43 @@ def bench_step(arguments: argparse.Namespace) -> None:
     from ddnet.engine import bench_networks
 
     chosen = _chosen(arguments)
-    if arguments.crop < 32 or arguments.crop % 16 or arguments.batch < 1:
+    if arguments.crop < 32 or arguments.crop % 16 or min(arguments.batch, arguments.turns) < 1:
         raise DDNetError(
-            f"--crop {arguments.crop} --batch {arguments.batch}: "
-            "crops are multiples of 16 from 32 on, a batch 1 or more"
+            f"--crop {arguments.crop} --batch {arguments.batch} --turns {arguments.turns}: "
+            "crops are multiples of 16 from 32 on, batch and turns 1 or more"
         )
     records = Records(arguments.out, "step", device_name())
     print(bench_networks.HEADER, flush=True)
-    bench_networks.bench_step(
-        chosen, arguments.crop, arguments.batch, arguments.channels, arguments.rounds, records, _show
-    )
+    numbers = (arguments.crop, arguments.batch, arguments.channels, arguments.rounds, arguments.turns)
+    bench_networks.bench_step(chosen, *numbers, records, _show)
     _finish(records, f"A training step of {arguments.batch} crops of {arguments.crop} px")
+
+
+def bench_metrics(arguments: argparse.Namespace) -> None:
+    """The metrics of Table 2 on one image: as we measure, and plainly."""
+    from ddnet.engine import bench_metrics, bench_networks
+    from ddnet.engine.bench import parse_size
+
+    size = parse_size(arguments.size)
+    if arguments.rounds < 1 or min(size) < SMALLEST:
+        raise DDNetError(
+            f"--size {arguments.size} --rounds {arguments.rounds}: sides from {SMALLEST} on, 1 round or more"
+        )
+    records = Records(arguments.out, "metrics", device_name())
+    print(bench_networks.HEADER, flush=True)
+    bench_metrics.bench_metrics(size, arguments.weights, arguments.rounds, records, _show)
+    _finish(records, f"Measuring an image of {size[0]} x {size[1]}")
+
+
+def bench_pipeline(arguments: argparse.Namespace) -> None:
+    """Work, start-up and waiting of the run in the working directory."""
+    from ddnet.engine.bench_pipeline import COLUMNS, HEADER, KEY, line
+    from ddnet.engine.bench_pipeline import bench_pipeline as bench
+
+    records = Records(arguments.out, "pipeline", device_name(), COLUMNS, KEY)
+    print(HEADER, flush=True)
+    bench(Path.cwd(), arguments.preset, records, lambda row: print(line(row), flush=True))
+    print(f"all columns: {records.file}")
 
 
 def _chosen(arguments: argparse.Namespace) -> list[Variant]:
@@ -91,7 +117,7 @@ def _finish(records: Records, title: str) -> None:
 
 
 def add_parser(commands: Any) -> None:
-    """Add `bench systems|inference|step` to the commands of `ddnet`."""
+    """Add `bench systems|inference|metrics|step|pipeline` to the commands of `ddnet`."""
     bench = commands.add_parser("bench", help="time and memory here, beside what the machine reaches at best")
     measured = bench.add_subparsers(required=True, metavar="WHAT")
     systems = measured.add_parser("systems", help="the compared systems, and the parts of those that estimate a map")
@@ -101,17 +127,29 @@ def add_parser(commands: Any) -> None:
         "inference", help="our networks on a whole image: time, memory, plainly and as we do"
     )
     inference.set_defaults(run=bench_inference)
-    for parser in (systems, inference):
+    metrics = measured.add_parser("metrics", help="the metrics of Table 2 on one image, plainly and as we do")
+    metrics.add_argument(
+        "--weights", type=Path, default=Path("data/weights"), help="folder of fetched weights (default: data/weights)"
+    )
+    metrics.add_argument("--rounds", type=int, default=5, help="measurements of each (default: 5)")
+    metrics.set_defaults(run=bench_metrics)
+    for parser in (systems, inference, metrics):
         parser.add_argument(
             "--size", default="1680x1120", help="width x height of the image (default: DPDD's 1680x1120)"
         )
     step = measured.add_parser("step", help="a training step of our networks, plainly and as we do")
     step.add_argument("--crop", type=int, default=96, help="side of a crop (default: 96)")
     step.add_argument("--batch", type=int, default=4, help="crops per step (default: 4)")
+    step.add_argument("--turns", type=int, default=3, help="processes per way (default: 3)")
     step.set_defaults(run=bench_step)
-    for parser, rounds in ((inference, 2), (step, 9)):
+    for parser, rounds in ((inference, 2), (step, 5)):
         parser.add_argument("--only", default=NETWORKS, help=f"names of variants, with commas (default: {NETWORKS})")
         parser.add_argument("--channels", type=int, default=64, help="the networks' width (default: 64, the paper's)")
-        parser.add_argument("--rounds", type=int, default=rounds, help=f"measurements per way (default: {rounds})")
-    for parser in (systems, inference, step):
+        parser.add_argument(
+            "--rounds", type=int, default=rounds, help=f"measurements per way or process (default: {rounds})"
+        )
+    pipeline = measured.add_parser("pipeline", help="what the finished run in this folder spent beside its work")
+    pipeline.add_argument("--preset", default="embedded", help="whose run (default: embedded)")
+    pipeline.set_defaults(run=bench_pipeline)
+    for parser in (systems, inference, metrics, step, pipeline):
         parser.add_argument("--out", type=Path, default=Path("results/bench"), help="folder (default: results/bench)")

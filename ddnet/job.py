@@ -12,7 +12,8 @@ from typing import Any
 
 from ddnet.files import sha256, write_json
 from ddnet.log import job_log
-from ddnet.provenance import Stopwatch, stable_hash
+from ddnet.plan import job_threads
+from ddnet.provenance import Stopwatch, stable_hash, startup_s
 
 HASHED_BYTES = 64 * 1024**2  # a larger file, such as the stacked training images, counts by its size
 OWN = "manifest.json"
@@ -32,13 +33,14 @@ def workflow_job(job: Any) -> Iterator[None]:
     """
     outputs = list(dict.fromkeys(map(str, job.output)))
     own = next((Path(path) for path in outputs if Path(path).name == OWN), None)
-    watch, path = Stopwatch(), own or manifest_path(outputs[0])
+    startup, watch, path = startup_s(), Stopwatch(), own or manifest_path(outputs[0])
     with job_log(str(job.log)):
         if own is None:
             path.unlink(missing_ok=True)
         yield
         said = {} if own is None else json.loads(own.read_text(encoding="utf-8"))
-        write_json(path, watch.manifest(**_facts(job, [name for name in outputs if name != str(own)])) | said)
+        facts = _facts(job, [name for name in outputs if name != str(own)])
+        write_json(path, watch.manifest(startup_s=startup, processors=job_threads(job.threads), **facts) | said)
 
 
 def _facts(job: Any, outputs: list[str]) -> dict[str, Any]:

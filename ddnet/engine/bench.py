@@ -89,13 +89,22 @@ class Records:
 
     Args:
         device: what did the work: a processor's or a GPU's name.
+        columns, key: of the CSV, and those of them that tell its rows apart.
 
     Raises:
         DDNetError: it exists and has other columns, or there can be no such folder.
     """
 
-    def __init__(self, folder: Path, kind: str, device: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        kind: str,
+        device: str,
+        columns: tuple[str, ...] = COLUMNS,
+        key: tuple[str, ...] = KEY,
+    ) -> None:
         commit, dirty = git_state()
+        self.columns, self.key = columns, key
         self.facts = {"hardware": device, "processors": cpu_count(), "commit": commit, "dirty": dirty}
         self.file = folder / f"{kind}-{slug(device)}-{cpu_count()}cpu.csv"
         self.rows: dict[tuple[str, ...], Row] = {}
@@ -107,21 +116,20 @@ class Records:
             with self.file.open(newline="", encoding="utf-8") as stream:
                 reader = csv.DictReader(stream)
                 rows = list(reader)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
+            if tuple(reader.fieldnames or ()) != columns:
                 raise DDNetError(f"{self.file}: its columns are not those of this version; move it away")
             self.rows = {self._key(row): row for row in rows}
 
-    @staticmethod
-    def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
-        return tuple(str(row.get(name, "")) for name in KEY)
+    def _key(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(str(row.get(name, "")) for name in self.key)
 
     def add(self, row: Row) -> Row:
         """Complete a row and write the file with it."""
         date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        row = dict.fromkeys(COLUMNS, "") | self.facts | {"date": date} | row
+        row = dict.fromkeys(self.columns, "") | self.facts | {"date": date} | row
         self.rows[self._key(row)] = row
         with atomic_path(self.file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+            writer = csv.DictWriter(stream, self.columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows.values())
         return row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from ddnet.errors import DDNetError
 from ddnet.plan import cpu_count
 
 MODULE = "ddnet.engine.measured_network"
-PLAIN = "plain"
+PLAIN, OURS = "plain", "ours"
 
 
 def bench_inference(
@@ -60,21 +60,43 @@ def bench_step(
     batch: int,
     channels: int,
     rounds: int,
+    turns: int,
     records: Records,
     show: Callable[[Row], None],
 ) -> None:
-    """Training steps of `batch` crops by every way, taken in turns; a row per way, with the median of `rounds`.
+    """Training steps of `batch` crops by every way, in processes of their own that take turns.
 
+    A row per way, with the median of `rounds` steps in each of `turns` processes, and the largest ceiling seen.
     `deviation` is the relative difference of the first step's loss to that of the plain run.
 
     Raises:
         DDNetError: a measurement failed; earlier rows are in the file.
     """
     for variant in variants:
-        task = ("--crop", str(crop), "--batch", str(batch), "--rounds", str(rounds))
-        found = _measured(variant.name, "step", *_given(variant, channels), *task)
-        for way, facts in found.items():
-            show(_add(records, _known(variant, (crop, crop), channels, batch), way, facts, found[PLAIN]))
+        given = (*_given(variant, channels), "--crop", str(crop), "--batch", str(batch), "--rounds", str(rounds))
+        seen: dict[str, list[Row]] = {PLAIN: [], OURS: []}
+        ceiling = measure_ceiling()
+        for _ in range(turns):
+            for way, found in seen.items():
+                found.append(_measured(f"{variant.name}, {way}", "step", *given, "--way", way))
+        rates = [turn["convolution_gflops"] for found in seen.values() for turn in found]
+        ceiling["convolution_gflops"] = max(rates)
+        rows = {way: ceiling | _step_facts(found, seen[PLAIN][0], ceiling) for way, found in seen.items()}
+        for way, facts in rows.items():
+            show(_add(records, _known(variant, (crop, crop), channels, batch), way, facts, rows[PLAIN]))
+
+
+def _step_facts(turns: Sequence[Row], plain: Row, ceiling: Row) -> Row:
+    """What the processes of one way found together."""
+    wall, cpu = np.median([seconds for turn in turns for seconds in turn["seconds"]], axis=0).tolist()
+    flop, peak = turns[0]["gflop"], max(turn["peak_memory_mib"] for turn in turns)
+    rate = flop / wall
+    return {
+        "wall_s": wall, "cpu_s": cpu, "gflop": flop, "gflop_s": rate,
+        "of_sgemm": rate / ceiling["sgemm_gflops"], "of_convolution": rate / ceiling["convolution_gflops"],
+        "peak_memory_mib": peak, "memory_share": peak / plain["peak_memory_mib"],
+        "deviation": abs(turns[0]["first_loss"] / plain["first_loss"] - 1),
+    }  # fmt: skip
 
 
 def _given(variant: Variant, channels: int) -> tuple[str, ...]:

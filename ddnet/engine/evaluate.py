@@ -21,6 +21,7 @@ from ddnet.data.index import Scene
 from ddnet.errors import DDNetError
 from ddnet.files import atomic_path, write_json
 from ddnet.images import FloatArray, read_image, write_image
+from ddnet.memory import freed_memory_kept
 from ddnet.metrics._base import Metric
 from ddnet.models import banded
 from ddnet.tensors import channels_last, crop_to, pad_to_multiple, to_array, to_tensor
@@ -137,7 +138,8 @@ def _evaluate_scene(
         raise DDNetError(f"restored is {output.shape}, target {target.shape}; a restorer keeps the size")
     restored = np.clip(output, 0.0, 1.0).astype(np.float32)
     row: Row = {column: getattr(scene, column) for column in SCENE_COLUMNS}
-    row |= {name: _rounded(metric(restored, target)) for name, metric in metrics.items()}
+    with freed_memory_kept():
+        row |= {name: _rounded(metric(restored, target)) for name, metric in metrics.items()}
     return row | timed, restored
 
 

@@ -22,10 +22,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddnet.config import Perceptual, Variant
-from ddnet.engine.bench import best_of, measure_ceiling
+from ddnet.engine.bench import best_of
 from ddnet.engine.estimate_cost import random_trunk
 from ddnet.errors import DDNetError
 from ddnet.losses import DeblurLoss, VggFeatures
+from ddnet.memory import keep_freed_memory
 from ddnet.models import banded, build_model, initialise
 from ddnet.models.ddnet import DDNet
 from ddnet.plan import cpu_count
@@ -33,7 +34,7 @@ from ddnet.provenance import peak_memory_mib
 from ddnet.tensors import channels_last
 
 PLAIN, OURS = "plain", "ours"
-WAYS = (PLAIN, "whole", "bands")  # of restoring one image
+WAYS = (PLAIN, "whole", "bands", OURS)  # of restoring one image, and of training
 WARM_UP = 64  # pixels of a side: what is made once is not measured
 SEED = 0
 # VGG in the paper's loss sees every crop.
@@ -72,40 +73,18 @@ def inference(variant: Variant, channels: int, width: int, height: int, way: str
     return {"wall_s": wall, "cpu_s": cpu, "peak_memory_mib": peak, "work_memory_mib": peak - before}
 
 
-def training_steps(variant: Variant, channels: int, crop: int, batch: int, rounds: int) -> dict[str, Facts]:
-    """Seconds of a training step by every way, taken in turns; the ceiling and the counted FLOP of a step.
+def training_steps(variant: Variant, channels: int, crop: int, batch: int, rounds: int, way: str) -> Facts:
+    """Seconds of `rounds` training steps, the first step's loss, the counted FLOP of a step, one convolution's rate.
 
-    `plain`: weights and images in NCHW, Adam as PyTorch has it by default. `ours`: as `train_step`. Both have the
-    same loss, and see the same crops.
+    Args:
+        way: `plain`: weights and images in NCHW, Adam as PyTorch has it by default; `ours`: as `train_step`. Both have
+            the same loss and see the same crops.
     """
+    ours = way == OURS
+    if ours:
+        keep_freed_memory()
     generator = torch.Generator().manual_seed(SEED)
     image, target, depth = (torch.rand(batch, planes, crop, crop, generator=generator) for planes in (3, 3, 1))
-    steps = {way: _step(variant, channels, way == OURS, image, target, depth) for way in (PLAIN, OURS)}
-    with FlopCounterMode(display=False) as counter:
-        first = {OURS: steps[OURS]()}
-    first[PLAIN] = steps[PLAIN]()
-    flop = counter.get_total_flops()
-    seconds: dict[str, list[tuple[float, float]]] = {way: [] for way in steps}
-    ceiling = measure_ceiling() | {"convolution_gflops": _convolution_rate()}
-    for _ in range(rounds):
-        for way, step in steps.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            step()
-            seconds[way].append((time.perf_counter() - wall, time.process_time() - cpu))
-    found = {}
-    for way, measured in seconds.items():
-        wall, cpu = np.median(measured, axis=0).tolist()
-        rate = flop / wall / 1e9
-        found[way] = ceiling | {"wall_s": wall, "cpu_s": cpu, "gflop": flop / 1e9, "gflop_s": rate}
-        found[way] |= {"of_sgemm": rate / ceiling["sgemm_gflops"]}
-        found[way] |= {"of_convolution": rate / ceiling["convolution_gflops"]}
-        found[way] |= {"deviation": abs(first[way] - first[PLAIN]) / abs(first[PLAIN])}
-    return found
-
-
-def _step(
-    variant: Variant, channels: int, ours: bool, image: torch.Tensor, target: torch.Tensor, depth: torch.Tensor
-) -> Callable[[], float]:
     network: nn.Module = build_model(variant, channels, "sigmoid")
     initialise(network, SEED)
     torch.manual_seed(SEED)
@@ -116,13 +95,22 @@ def _step(
 
     def step() -> float:
         seen = image.contiguous(memory_format=torch.channels_last) if ours else image
-        value = sum(loss(network(seen, depth), target))
+        value: torch.Tensor = sum(loss(network(seen, depth), target))
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
-        return float(value)
+        return value.item()
 
-    return step
+    with FlopCounterMode(display=False) as counter:
+        first = step()
+    step()
+    seconds = []
+    for _ in range(rounds):
+        wall, cpu = time.perf_counter(), time.process_time()
+        step()
+        seconds.append((time.perf_counter() - wall, time.process_time() - cpu))
+    found: Facts = {"seconds": seconds, "first_loss": first, "gflop": counter.get_total_flops() / 1e9}
+    return found | {"peak_memory_mib": peak_memory_mib(), "convolution_gflops": _convolution_rate()}
 
 
 def _convolution_rate() -> float:
@@ -154,7 +142,7 @@ def main(argv: list[str]) -> int:
             width, height = given.size
             facts = inference(given.variant, given.channels, width, height, given.way, given.out)
         else:
-            facts = training_steps(given.variant, given.channels, given.crop, given.batch, given.rounds)
+            facts = training_steps(given.variant, given.channels, given.crop, given.batch, given.rounds, given.way)
     except DDNetError as error:
         sys.stderr.write(f"{error}\n")
         return 1

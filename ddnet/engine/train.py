@@ -28,6 +28,7 @@ from ddnet.errors import DDNetError
 from ddnet.files import atomic_path, sha256, write_json
 from ddnet.images import read_image
 from ddnet.losses import DeblurLoss, VggFeatures
+from ddnet.memory import keep_freed_memory
 from ddnet.models import build_model, count_parameters, initialise
 from ddnet.provenance import Stopwatch, stable_hash
 from ddnet.tensors import channels_last, crop_to, pad_to_multiple, to_tensor
@@ -109,6 +110,8 @@ def setup(inputs: Inputs) -> Setup:
     """Seed, data, network, loss and optimiser, placed by Lightning Fabric."""
     spec = inputs.training
     fabric = _fabric_class()(accelerator="auto", devices=1, precision=spec.precision)
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
     torch.manual_seed(inputs.seed)
     patches = _training_set(inputs, fabric.device)
     network = build_model(inputs.variant, inputs.model.width, inputs.model.output)

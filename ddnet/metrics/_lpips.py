@@ -1,4 +1,9 @@
-"""LPIPS v0.1 (Zhang et al., CVPR 2018): trunks from `ddnet.weights`, linear heads from `lpips`."""
+"""LPIPS v0.1 (Zhang et al., CVPR 2018): trunks from `ddnet.weights`, linear heads from `lpips`.
+
+The package's own `forward` is not used: it runs the two images one after the other in PyTorch's default layout and
+holds several copies of all features. Here both pass as one batch, channels last, and each layer's distances are summed
+over as many pixels at a time as the cache holds.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,11 @@ import torch
 
 from ddnet.errors import DDNetError
 from ddnet.metrics._base import FloatArray, Metric, Unavailable
+from ddnet.tensors import channels_last
 from ddnet.weights import load_trunk, read_manifest
+
+CACHED = 1 << 18  # values of one image's features at a time: 1 MiB
+EPSILON = 1e-10  # LPIPS adds it to the length of a feature vector
 
 
 def build_network(net: str, trunk: dict[str, torch.Tensor]) -> torch.nn.Module:
@@ -60,13 +69,34 @@ class Lpips(Metric):
                 raise  # a changed file is damage, not absence, and must not end as an empty column
             raise Unavailable(str(error)) from None
         self.device = torch.device(device)
-        self.network = build_network(self.net, trunk).to(self.device)
+        self.network = channels_last(build_network(self.net, trunk).to(self.device))
 
     def measure(self, restored: FloatArray, target: FloatArray) -> float:
         """LPIPS of the pair."""
+        network: Any = self.network
+        pair = np.stack([restored, target]).astype(np.float32, copy=False)
         with torch.inference_mode():
-            return float(self.network(self._to_input(restored), self._to_input(target)))
+            features = network.scaling_layer(torch.from_numpy(pair).to(self.device).permute(0, 3, 1, 2) * 2.0 - 1.0)
+            total = torch.zeros((), dtype=torch.float64, device=self.device)
+            for number, head in enumerate(network.lins, 1):
+                features = getattr(network.net, f"slice{number}")(features)
+                total += _distance(features, head.model[-1].weight.flatten())
+        return float(total)
 
-    def _to_input(self, image: FloatArray) -> torch.Tensor:
-        planes = np.ascontiguousarray(np.moveaxis(image, -1, 0), dtype=np.float32)
-        return torch.from_numpy(planes)[None].to(self.device) * 2.0 - 1.0
+
+def _distance(features: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Mean over pixels of the weighted squared difference of unit feature vectors.
+
+    Args:
+        features: (2, C, h, w) of the two images, channels last.
+        weight: (C,) of the layer's linear head.
+
+    Returns:
+        A float64 scalar.
+    """
+    pixels = features.permute(0, 2, 3, 1).flatten(1, 2)
+    total = torch.zeros((), dtype=torch.float64, device=features.device)
+    for some in pixels.split(max(1, CACHED // len(weight)), dim=1):
+        unit = some / (torch.linalg.vector_norm(some, dim=2, keepdim=True) + EPSILON)
+        total += ((unit[0] - unit[1]).square_() @ weight).sum(dtype=torch.float64)
+    return total / pixels.shape[1]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
+from ddnet.engine.bench_metrics import with_stand_ins
+from ddnet.engine.measured_metrics import picture_pair, plain_measure
 from ddnet.errors import DDNetError
-from ddnet.files import sha256, write_json
 from ddnet.metrics import build_metrics
 from ddnet.metrics._base import FloatArray, Metric
 from ddnet.registry import names, resolve
@@ -22,19 +20,8 @@ METRICS = names("metric")
 @pytest.fixture(scope="session")
 def trunks(weights_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real trunks, plus a random SqueezeNet where the real one cannot be had: shapes and signs are the same."""
-    from torchvision.models import squeezenet1_1
-
     folder = tmp_path_factory.mktemp("trunks")
-    shutil.copytree(weights_folder, folder, dirs_exist_ok=True)
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    if manifest.get("squeezenet1_1", {}).get("status") != "ok":
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            state = squeezenet1_1(weights=None).state_dict()
-        path = folder / "squeezenet1_1.pt"
-        torch.save({key: value for key, value in state.items() if key.startswith("features.")}, path)
-        entry = {"status": "ok", "sha256": sha256(path), "source": "random", "reason": "", "file": path.name}
-        write_json(folder / "manifest.json", manifest | {"squeezenet1_1": entry})
+    with_stand_ins(weights_folder, folder)
     return folder
 
 
@@ -108,3 +95,17 @@ class TestMetric:
             built[name](photo, bright)
         with pytest.raises(DDNetError, match="never resized"):
             built[name](photo[1:], photo)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_is_what_another_package_measures(name: str, trunks: Path) -> None:
+    """Of every metric that scikit-image or lpips has, in parts of several bands and of ragged ones."""
+    built, _ = build_metrics([name], trunks)
+    try:
+        plain = plain_measure(built[name])
+    except DDNetError:
+        pytest.skip("no other package has it")
+    tolerance = {"psnr": 0.0, "psnr_8bit": 0.0, "mae": 0.0, "ssim": 1e-12}.get(name, 1e-6)
+    for width, height in ((203, 119), (64, 80)):
+        pair = picture_pair(width, height)
+        assert built[name](*pair) == pytest.approx(plain(*pair), abs=tolerance, rel=0)

@@ -97,7 +97,7 @@ def test_whole_images_by_every_way_in_rows_and_a_picture(tmp_path: Path, capsys:
 
 
 def test_training_steps_by_every_way_start_from_the_same_loss(tmp_path: Path) -> None:
-    given = ["--crop", "32", "--batch", "2", "--only", "ddnet_1b", "--channels", "4", "--rounds", "2"]
+    given = ["--crop", "32", "--batch", "2", "--only", "ddnet_1b", "--channels", "4", "--rounds", "2", "--turns", "1"]
     assert main(["bench", "step", *given, "--out", str(tmp_path)]) == 0
     [table] = tmp_path.glob("step-*.csv")
     plain, ours = rows_in(table)
@@ -111,13 +111,30 @@ def test_training_steps_by_every_way_start_from_the_same_loss(tmp_path: Path) ->
     assert table.with_suffix(".png").is_file()
 
 
+def test_metrics_beside_other_packages_one_thread(tmp_path: Path, weights_folder: Path) -> None:
+    given = ["--size", "96x64", "--rounds", "1", "--weights", str(weights_folder), "--out", str(tmp_path)]
+    assert main(["bench", "metrics", *given]) == 0
+    [table] = tmp_path.glob("metrics-*.csv")
+    rows = {(row["system"], row["part"]): row for row in rows_in(table)}
+    names = ("psnr", "psnr_8bit", "ssim", "mae", "lpips_alex", "lpips_squeeze", "all together")
+    assert list(rows) == [(name, way) for way in ("plain", "ours") for name in names]
+    for name in names[:-1]:
+        exact = {"psnr", "psnr_8bit", "mae"}
+        assert float(rows[name, "ours"]["deviation"]) <= (0 if name in exact else 1e-6)
+        assert rows[name, "plain"]["threads"] == "1" and float(rows[name, "plain"]["wall_s"]) > 0
+    together = sum(float(rows[name, "ours"]["wall_s"]) for name in names[:-1])
+    assert float(rows["all together", "ours"]["wall_s"]) == pytest.approx(together, rel=1e-2)
+    assert rows["lpips_alex", "ours"]["weights"] == "official" and table.with_suffix(".png").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["metrics", "--size", "48x64"], "--size 48x64 --rounds 5: sides from 64 on"),
         (["inference", "--size", "100x64"], "size is '100x64'; sides are multiples of 16 from 64 on"),
         (["inference", "--size", "96x48"], "multiples of 16 from 64 on"),
         (["inference", "--only", "ddnet_9b"], "ddnet_9b"),
-        (["step", "--crop", "40"], "--crop 40 --batch 4: crops are multiples of 16 from 32 on"),
+        (["step", "--crop", "40"], "--crop 40 --batch 4 --turns 3: crops are multiples of 16 from 32 on"),
         (["step", "--rounds", "0"], "at least 1 round"),
     ],
 )

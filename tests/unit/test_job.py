@@ -28,7 +28,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     Path("in.csv").write_text("a\n1\n")
     (elsewhere / "photo.png").write_bytes(b"pixels")
     return SimpleNamespace(
-        rule="evaluate", log="logs/job.log", input=["in.csv", str(elsewhere / "photo.png")],
+        rule="evaluate", log="logs/job.log", threads=1, input=["in.csv", str(elsewhere / "photo.png")],
         output=["out/table.csv", "out/table.md"], wildcards={"preset": "smoke", "seed": "3"},
         params={"width": 4, "code": "0123456789ab"},
     )  # fmt: skip
@@ -48,7 +48,17 @@ def test_a_manifest_says_what_made_the_output_from_what_and_on_what(job: Any) ->
     assert manifest["code_digest"] == "0123456789ab"
     assert manifest["inputs"] == ["photo.png", "in.csv"] or manifest["inputs"] == ["in.csv", "photo.png"]
     assert manifest["outputs"] == {path: sha256(path) for path in job.output}
-    for key in ("commit", "dirty", "config_hash", "data_digest", "device", "versions", "wall_s", "peak_memory_mib"):
+    for key in (
+        "commit",
+        "dirty",
+        "config_hash",
+        "data_digest",
+        "device",
+        "versions",
+        "wall_s",
+        "startup_s",
+        "processors",
+    ):
         assert manifest[key] not in (None, ""), key
     assert str(Path.cwd().parent) not in json.dumps(manifest)  # no path of this machine
 

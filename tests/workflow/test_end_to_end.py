@@ -138,7 +138,7 @@ def test_every_output_has_a_manifest_that_says_what_made_it(project: Path) -> No
         manifest = json.loads(path.read_text())
         for key in (
             "rule", "commit", "dirty", "config_hash", "code_digest", "data_digest", "device", "versions", "date",
-            "wall_s", "peak_memory_mib",
+            "wall_s", "startup_s", "processors", "peak_memory_mib",
         ):  # fmt: skip
             assert manifest[key] not in (None, "", {}), (path, key)
         assert str(project) not in path.read_text()
