@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+CODE = (".", ":(exclude)results")  # a record that a run has just written does not change what the next one runs
 PACKAGES = ("ddnet-bench", "torch", "lightning-fabric", "numpy", "scikit-image", "lpips", "ptflops")
 
 
@@ -25,7 +26,7 @@ def stable_hash(value: Any) -> str:
 
 
 def git_state() -> tuple[str, bool]:
-    """Commit of the source tree and whether it has uncommitted changes; ("unknown", False) outside a repository."""
+    """Commit of the source tree and whether code has uncommitted changes; ("unknown", False) outside a repository."""
     root = Path(__file__).resolve().parent.parent
 
     def git(*arguments: str) -> str:
@@ -34,7 +35,7 @@ def git_state() -> tuple[str, bool]:
         ).stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no", "--", *CODE))
     except (OSError, subprocess.SubprocessError):
         return "unknown", False
 

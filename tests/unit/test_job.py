@@ -118,3 +118,21 @@ def test_peak_memory_is_this_process_s_and_not_its_parent_s() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert peak_memory_mib() > len(held) / 1024**2
     assert 5 < float(done.stdout) < 100
+
+
+def test_changed_code_is_dirty_and_a_changed_record_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "ddnet" / "provenance.py"
+    record = tmp_path / "results" / "reference" / "step.csv"
+    for path in (package, record):
+        path.parent.mkdir(parents=True)
+        path.write_text("1\n")
+    author = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    for command in (("init", "-q"), ("add", "."), (*author, "commit", "-qm", "first")):
+        subprocess.run(("git", "-C", str(tmp_path), *command), check=True)
+    monkeypatch.setattr(provenance, "__file__", str(package))
+    commit, dirty = provenance.git_state()
+    assert len(commit) == 40 and not dirty
+    record.write_text("2\n")
+    assert provenance.git_state() == (commit, False)
+    package.write_text("2\n")
+    assert provenance.git_state() == (commit, True)
