@@ -25,7 +25,8 @@ from ddnet.config import (
     source_of,
 )
 from ddnet.errors import DDNetError
-from ddnet.plan import ROOT, TABLES, Plan, gpu_count
+from ddnet.gpu import visible_gpus
+from ddnet.plan import ROOT, TABLES, Plan
 from ddnet.registry import did_you_mean, names
 
 CONFIG = ROOT / "workflow" / "config"
@@ -106,7 +107,7 @@ def _doctor(_: argparse.Namespace) -> None:
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     print(f"{'commit:':<24}{commit}{' + uncommitted changes' if dirty else ''}")
     print(f"{'python:':<24}{sys.version.split()[0]}")
-    print(f"{'device:':<24}{device_name()}, {cpus} processors, {gpu_count()} GPUs")
+    print(f"{'device:':<24}{device_name()}, {cpus} processors, {len(visible_gpus())} GPUs")
     print(f"{'torch:':<24}{torch.__version__}, CUDA {'usable' if torch.cuda.is_available() else 'not usable'}")
     for package in ("torchvision", "lightning-fabric", "lpips", "ptflops", "scikit-image", "snakemake", "mlflow"):
         try:

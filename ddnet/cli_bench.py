@@ -66,7 +66,7 @@ def bench_step(arguments: argparse.Namespace) -> None:
     print(bench_networks.HEADER, flush=True)
     numbers = (arguments.crop, arguments.batch, arguments.channels, arguments.rounds, arguments.turns)
     bench_networks.bench_step(chosen, *numbers, records, _show)
-    _finish(records, f"A training step of {arguments.batch} crops of {arguments.crop} px")
+    _finish(records, "A training step")
 
 
 def bench_metrics(arguments: argparse.Namespace) -> None:

@@ -6,11 +6,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from ddnet.files import sha256, write_json
+from ddnet.gpu import own_gpu
 from ddnet.log import job_log
 from ddnet.plan import job_threads
 from ddnet.provenance import Stopwatch, stable_hash, startup_s
@@ -34,13 +35,20 @@ def workflow_job(job: Any) -> Iterator[None]:
     outputs = list(dict.fromkeys(map(str, job.output)))
     own = next((Path(path) for path in outputs if Path(path).name == OWN), None)
     startup, watch, path = startup_s(), Stopwatch(), own or manifest_path(outputs[0])
-    with job_log(str(job.log)):
+    declared = dict(getattr(job, "resources", {}).items())
+    with job_log(str(job.log)), own_gpu() if declared.get("gpu") else nullcontext():
         if own is None:
             path.unlink(missing_ok=True)
         yield
         said = {} if own is None else json.loads(own.read_text(encoding="utf-8"))
         facts = _facts(job, [name for name in outputs if name != str(own)])
-        write_json(path, watch.manifest(startup_s=startup, processors=job_threads(job.threads), **facts) | said)
+        write_json(
+            path,
+            watch.manifest(
+                startup_s=startup, processors=job_threads(job.threads), mem_mb=declared.get("mem_mb"), **facts
+            )
+            | said,
+        )
 
 
 def _facts(job: Any, outputs: list[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -52,15 +53,18 @@ def slug(source: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.]+", "-", source).strip("-")
 
 
-def gpu_count() -> int:
-    """NVIDIA GPUs that the driver shows, without importing torch."""
-    folder = Path("/proc/driver/nvidia/gpus")
-    return len(list(folder.iterdir())) if folder.is_dir() else 0
-
-
 def cpu_count() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_mb() -> int:
+    """Main memory of this machine, or of the control group (container, cluster job) that this process is in."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # no such file, or "max"
+            memory = min(memory, int(Path(file).read_text(encoding="ascii")))
+    return memory // 10**6
 
 
 def job_threads(cores: int) -> int:

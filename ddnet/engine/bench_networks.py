@@ -81,12 +81,12 @@ def bench_step(
                 found.append(_measured(f"{variant.name}, {way}", "step", *given, "--way", way))
         rates = [turn["convolution_gflops"] for found in seen.values() for turn in found]
         ceiling["convolution_gflops"] = max(rates)
-        rows = {way: ceiling | _step_facts(found, seen[PLAIN][0], ceiling) for way, found in seen.items()}
+        rows = {way: ceiling | _step_facts(found, seen[PLAIN], ceiling) for way, found in seen.items()}
         for way, facts in rows.items():
             show(_add(records, _known(variant, (crop, crop), channels, batch), way, facts, rows[PLAIN]))
 
 
-def _step_facts(turns: Sequence[Row], plain: Row, ceiling: Row) -> Row:
+def _step_facts(turns: Sequence[Row], plain: Sequence[Row], ceiling: Row) -> Row:
     """What the processes of one way found together."""
     wall, cpu = np.median([seconds for turn in turns for seconds in turn["seconds"]], axis=0).tolist()
     flop, peak = turns[0]["gflop"], max(turn["peak_memory_mib"] for turn in turns)
@@ -94,8 +94,8 @@ def _step_facts(turns: Sequence[Row], plain: Row, ceiling: Row) -> Row:
     return {
         "wall_s": wall, "cpu_s": cpu, "gflop": flop, "gflop_s": rate,
         "of_sgemm": rate / ceiling["sgemm_gflops"], "of_convolution": rate / ceiling["convolution_gflops"],
-        "peak_memory_mib": peak, "memory_share": peak / plain["peak_memory_mib"],
-        "deviation": abs(turns[0]["first_loss"] / plain["first_loss"] - 1),
+        "peak_memory_mib": peak, "memory_share": peak / max(turn["peak_memory_mib"] for turn in plain),
+        "deviation": abs(turns[0]["first_loss"] / plain[0]["first_loss"] - 1),
     }  # fmt: skip
 
 

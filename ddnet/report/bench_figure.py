@@ -15,24 +15,35 @@ def draw_bench(table: Path, title: str, path: Path) -> Path:
     """A bar per network and way: its share of the plain run's seconds, and of its peak memory where that was measured.
 
     Args:
-        table: CSV of `ddnet bench inference` or `step`; of rows of several sizes, those like the newest are drawn.
+        table: CSV of `ddnet bench inference`, `step` or `metrics`; sizes are named where there are several.
     """
     with table.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    alike = ("width", "height", "channels", "batch")
-    newest = max(rows, key=lambda row: row["date"])
-    rows = [row for row in rows if all(row[name] == newest[name] for name in alike)]
-    plain = {row["system"]: row for row in rows if row["part"] == PLAIN}
-    rows = [row for row in rows if row["system"] in plain]
+
+    def same(row: dict[str, str]) -> tuple[str, ...]:
+        return tuple(row[name] for name in ("system", "width", "height", "channels", "batch"))
+
+    plain = {same(row): row for row in rows if row["part"] == PLAIN}
+    measured = list(plain)
+    rows = sorted((row for row in rows if same(row) in plain), key=lambda row: measured.index(same(row)))
+    newest, several = max(rows, key=lambda row: row["date"]), len({same(row)[1:] for row in rows}) > 1
+    names = [
+        f"{row['system']}, {row['part']}" + (f" ({row['batch'] or 1} x {row['width']} px)" if several else "")
+        for row in rows
+    ]
     ways = list(dict.fromkeys(row["part"] for row in rows))
     panels = [panel for panel in PANELS if all(row[panel[0]] for row in rows)]
+    separator = " " if panels[1:] else "\n"
     with house_style():
         figure = new_figure(1.6 + 3.2 * len(panels), 0.3 * len(rows) + 1.3)
-        figure.suptitle(f"{title} ({newest['hardware']}, {newest['processors']} processors)", fontweight="bold")
+        figure.suptitle(
+            f"{title}{separator}({newest['hardware']}, {newest['processors']} processors)", fontweight="bold"
+        )
         for place, (name, label, form) in enumerate(panels):
             axes = figure.add_subplot(1, len(panels), place + 1)
+            values = [float(row[name]) / float(plain[same(row)][name]) for row in rows]
             for position, row in enumerate(rows):
-                share = float(row[name]) / float(plain[row["system"]][name])
+                share = values[position]
                 colour = GREY if row["part"] == PLAIN else PALETTE[ways.index(row["part"]) - 1]
                 axes.barh(position, share, 0.72, color=colour)
                 axes.annotate(
@@ -40,8 +51,8 @@ def draw_bench(table: Path, title: str, path: Path) -> Path:
                     va="center", fontsize=8, bbox={"color": "white", "pad": 1},
                 )  # fmt: skip
             axes.axvline(1, color=GREY, lw=0.8, ls="--")
-            axes.set(xlabel=f"{label}, share of the plain run's", xlim=(0, 1.35))
-            axes.set_yticks(range(len(rows)), [f"{row['system']}, {row['part']}" if not place else "" for row in rows])
+            axes.set(xlabel=f"{label}, share of the plain run's", xlim=(0, max(1, *values) + 0.35))
+            axes.set_yticks(range(len(rows)), ["" if place else label for label in names])
             axes.invert_yaxis()
             axes.grid(axis="y", visible=False)
         return save(figure, path)

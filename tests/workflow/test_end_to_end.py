@@ -141,6 +141,7 @@ def test_every_output_has_a_manifest_that_says_what_made_it(project: Path) -> No
             "wall_s", "startup_s", "processors", "peak_memory_mib",
         ):  # fmt: skip
             assert manifest[key] not in (None, "", {}), (path, key)
+        assert manifest["peak_memory_mib"] * 1.048576 <= manifest["mem_mb"], path  # what it asked for
         assert str(project) not in path.read_text()
         recorded |= manifest["outputs"]
     for name in declared:

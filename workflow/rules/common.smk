@@ -11,15 +11,17 @@ from ddnet.config import (
 )
 from ddnet.errors import DDNetError
 from ddnet.files import sha256
+from ddnet.gpu import jobs_per_gpu, visible_gpus
 from ddnet.plan import (
     ROOT,
     TABLES,
     Plan,
     cpu_count,
     depth_needs,
-    gpu_count,
+    memory_mb,
     slug,
 )
+from ddnet.plan_memory import decoding_mb, evaluation_mb, training_mb
 from ddnet.plan_systems import system_needs
 
 CONFIG_FOLDER = Path(workflow.basedir) / "workflow" / "config"
@@ -51,15 +53,15 @@ def make_plan():
             source_of(name, sources)
         own = settings.data.kind == "folder"
         finished = {name: plan.pictures(name) for name in plan.measured_baselines}
-        return plan, sources, settings.data.pictures() if own else [], finished
+        gpus = len(visible_gpus()) * jobs_per_gpu()
+        return plan, sources, gpus, settings.data.pictures() if own else [], finished
     except DDNetError as error:
         raise SystemExit(
             f"error: {error}"
         ) from None  # one line, without Snakemake's stack of files
 
 
-PLAN, SOURCES, PICTURES, FINISHED = make_plan()
-GPUS = gpu_count()
+PLAN, SOURCES, GPUS, PICTURES, FINISHED = make_plan()
 DEPTH_SOURCES = {slug(name): name for name in PLAN.depth_sources}
 
 # `--cores 8` on a machine with two: a job then asks for four of the eight for each processor it really uses, so that
@@ -70,6 +72,12 @@ TOTAL_CORES = (
 )  # unset in reports and some dry runs
 CORES_PER_CPU = -(-TOTAL_CORES // cpu_count())
 os.environ["DDNET_CORES_PER_CPU"] = str(CORES_PER_CPU)
+
+# What this machine has, unless `--resources` says otherwise. On a cluster the machine that runs Snakemake is no limit.
+if workflow.resource_settings.nodes is None:
+    for resource, amount in (("gpu", max(1, GPUS)), ("mem_mb", memory_mb())):
+        if resource not in workflow.global_resources:
+            workflow.register_resource(resource, amount)
 
 
 wildcard_constraints:

@@ -39,6 +39,8 @@ else:
         log:
             "logs/{preset}/index_photographs.log",
         threads: TOTAL_CORES
+        resources:
+            mem_mb=decoding_mb(PLAN.settings),
         params:
             data=PLAN.part("data")["data"],
             splits=sha256(ROOT / "ddnet" / "data" / "splits" / "dpdd.csv")[:12],
@@ -55,6 +57,8 @@ rule audit_data:
     log:
         "logs/{preset}/audit_data.log",
     threads: CORES_PER_CPU
+    resources:
+        mem_mb=decoding_mb(PLAN.settings),
     params:
         code=PLAN.code(["ddnet.data.audit"], script="audit_data"),
     script:
@@ -97,6 +101,8 @@ rule extract_patches:
     log:
         "logs/{preset}/extract_patches.log",
     threads: CORES_PER_CPU
+    resources:
+        mem_mb=decoding_mb(PLAN.settings),
     params:
         patches=PLAN.part("training")["training"]["patches"],
         code=PLAN.code(["ddnet.data.patches"], script="extract_patches"),

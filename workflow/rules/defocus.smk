@@ -21,6 +21,8 @@ rule evaluate_defocus_map:
     wildcard_constraints:
         map=one_of(MAPS),
     threads: CORES_PER_CPU
+    resources:
+        mem_mb=evaluation_mb(PLAN.settings, False),
     params:
         dataset=PLAN.datasets[0],
         panels=PLAN.settings.evaluation.panels,

@@ -14,6 +14,7 @@ rule fit_depth:
     threads: max(CORES_PER_CPU, TOTAL_CORES // 2)
     resources:
         gpu=min(1, GPUS),
+        mem_mb=2000,
     params:
         depth=PLAN.part("depth")["depth"],
         code=PLAN.code(["ddnet.engine.fit_depth"], script="fit_depth"),

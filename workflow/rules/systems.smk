@@ -27,6 +27,7 @@ rule train_system:
     threads: CORES_PER_CPU
     resources:
         gpu=min(1, GPUS),
+        mem_mb=training_mb(PLAN.settings, None, bool(GPUS)),
     params:
         training=lambda wildcards: PLAN.training_of(wildcards.system),
         code=lambda wildcards: PLAN.code(
@@ -94,6 +95,9 @@ rule evaluate_baseline:
     wildcard_constraints:
         baseline=one_of(PLAN.measured_baselines),
     threads: CORES_PER_CPU
+    resources:
+        gpu=min(1, GPUS),
+        mem_mb=evaluation_mb(PLAN.settings, bool(GPUS)),
     params:
         evaluation=PLAN.part("evaluation")["evaluation"],
         baseline=lambda wildcards: dumped_baselines([wildcards.baseline])[0],

@@ -17,6 +17,9 @@ rule train:
     threads: CORES_PER_CPU
     resources:
         gpu=min(1, GPUS),
+        mem_mb=lambda wildcards: training_mb(
+            PLAN.settings, PLAN.variants[wildcards.variant], bool(GPUS)
+        ),
     params:
         settings=PLAN.part("model", "training"),
         variant=lambda wildcards: PLAN.variants[wildcards.variant].trained(),
