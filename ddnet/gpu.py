@@ -8,16 +8,15 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
 
 from ddnet.errors import DDNetError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-JOBS_VARIABLE = "DDNET_JOBS_PER_GPU"
+JOBS_VARIABLE, DEVICES_VARIABLE = "DDNET_JOBS_PER_GPU", "DDNET_DEVICES"
 DRIVER = Path("/proc/driver/nvidia/gpus")
-POLL_S = 0.5
+POLL_S = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -37,51 +36,73 @@ def jobs_per_gpu() -> int:
     Raises:
         DDNetError: it is no number from 1 on.
     """
-    said = os.environ.get(JOBS_VARIABLE) or "1"
+    return _number(JOBS_VARIABLE)
+
+
+def devices_per_training() -> int:
+    """Processes that train a network together, each on a GPU of its own where there are any: DDNET_DEVICES, or 1.
+
+    Raises:
+        DDNetError: it is no number from 1 on, or larger than the number of GPUs.
+    """
+    count, gpus = _number(DEVICES_VARIABLE), visible_gpus()
+    if gpus and count > len(gpus):
+        raise DDNetError(f"{DEVICES_VARIABLE} is {count}; there are {len(gpus)} GPUs ({VISIBLE}: {', '.join(gpus)})")
+    return count
+
+
+def _number(variable: str) -> int:
+    said = os.environ.get(variable) or "1"
     if not said.isdecimal() or int(said) < 1:
-        raise DDNetError(f"{JOBS_VARIABLE} is '{said}'; allowed are whole numbers from 1 on")
+        raise DDNetError(f"{variable} is '{said}'; allowed are whole numbers from 1 on")
     return int(said)
 
 
 @contextmanager
-def own_gpu(locks: Path | None = None) -> Iterator[str | None]:
-    """Within the block, CUDA sees one GPU: one with a free place, for which the job waits. None where there is none.
+def own_gpus(count: int = 1, locks: Path | None = None) -> Iterator[list[str]]:
+    """Within the block, CUDA sees `count` GPUs: with a free place each, for which the job waits. None if there are none.
 
     To be entered before CUDA is first used. Places are locked files, which the system frees when a process ends,
     however it ends.
 
     Args:
+        count: different GPUs.
         locks: folder of the locked files; None: one per user in the folder for temporary files.
     """
     gpus, before = visible_gpus(), os.environ.get(VISIBLE)
     if not gpus:
-        yield None
+        yield []
         return
     folder = locks or Path(tempfile.gettempdir(), f"ddnet-gpus-{os.getuid()}")
     folder.mkdir(parents=True, exist_ok=True)
-    name, place = _free_place(folder, gpus)
-    os.environ[VISIBLE] = name
-    try:
-        yield name
-    finally:
-        place.close()
-        if before is None:
-            del os.environ[VISIBLE]
-        else:
-            os.environ[VISIBLE] = before
+    with ExitStack() as places:
+        while len(own := _free_places(folder, gpus, count, places)) < count:
+            places.close()  # all or none: two jobs that hold a part each would wait for ever
+            log.info("waiting for %d of these GPUs: %s", count, ", ".join(gpus))
+            time.sleep(POLL_S)
+        os.environ[VISIBLE] = ",".join(own)
+        try:
+            yield own
+        finally:
+            if before is None:
+                del os.environ[VISIBLE]
+            else:
+                os.environ[VISIBLE] = before
 
 
-def _free_place(folder: Path, gpus: list[str]) -> tuple[str, IO[bytes]]:
-    waited = False
-    while True:
-        for place in range(jobs_per_gpu()):  # first an empty GPU, then one with company
-            for name in gpus:
-                stream = (folder / f"{name}-{place}.lock").open("wb")
-                with suppress(BlockingIOError):
-                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    return name, stream
+def _free_places(folder: Path, gpus: list[str], count: int, places: ExitStack) -> list[str]:
+    """Up to `count` GPUs, each with a place locked; the locks end with `places`."""
+    own: list[str] = []
+    for place in range(jobs_per_gpu()):  # first an empty GPU, then one with company
+        for name in gpus:
+            if len(own) == count or name in own:
+                continue
+            stream = (folder / f"{name}-{place}.lock").open("wb")
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
                 stream.close()
-        if not waited:
-            log.info("waiting for a GPU: %s in use", ", ".join(gpus))
-            waited = True
-        time.sleep(POLL_S)
+                continue
+            places.enter_context(stream)
+            own.append(name)
+    return own

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ddnet.files import sha256, write_json
-from ddnet.gpu import own_gpu
+from ddnet.gpu import own_gpus
 from ddnet.log import job_log
 from ddnet.plan import job_threads
 from ddnet.provenance import Stopwatch, stable_hash, startup_s
@@ -36,7 +36,7 @@ def workflow_job(job: Any) -> Iterator[None]:
     own = next((Path(path) for path in outputs if Path(path).name == OWN), None)
     startup, watch, path = startup_s(), Stopwatch(), own or manifest_path(outputs[0])
     declared = dict(getattr(job, "resources", {}).items())
-    with job_log(str(job.log)), own_gpu() if declared.get("gpu") else nullcontext():
+    with job_log(str(job.log)), own_gpus(declared["gpu"]) if declared.get("gpu") else nullcontext():
         if own is None:
             path.unlink(missing_ok=True)
         yield

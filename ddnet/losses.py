@@ -63,15 +63,24 @@ class DeblurLoss(nn.Module):
         self.spec = spec
         self.features = features
 
-    def forward(self, restored: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, 3, H, W) RGB pairs to the scalar terms L1 and perceptual (already weighted)."""
-        content = F.l1_loss(restored, target)
-        if self.features is None or self.spec.weight == 0:
+    def forward(
+        self, restored: torch.Tensor, target: torch.Tensor, first: int = 0, whole: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, 3, H, W) RGB pairs to the scalar terms L1 and perceptual (already weighted).
+
+        Args:
+            first, whole: where these pairs begin in the whole batch, and its size, if they are one of several equal
+                parts of it; the mean of each term over the parts is then the term of the whole.
+        """
+        content, whole = F.l1_loss(restored, target), whole or len(restored)
+        wanted = whole if self.spec.crops is None else min(self.spec.crops, whole)
+        count = min(max(wanted - first, 0), len(restored))
+        if self.features is None or self.spec.weight == 0 or not count:
             return content, torch.zeros_like(content)
-        chosen = slice(self.spec.crops)
-        restored, target = restored[chosen], target[chosen]
+        share = count / wanted * whole / len(restored)  # 1 where these pairs are the whole batch
+        restored, target = restored[:count], target[:count]
         if self.spec.channel_order == "bgr":
             restored, target = restored.flip(1), target.flip(1)
         with torch.no_grad():
-            wanted = self.features(target)
-        return content, self.spec.weight * F.mse_loss(self.features(restored), wanted)
+            sharp = self.features(target)
+        return content, share * self.spec.weight * F.mse_loss(self.features(restored), sharp)

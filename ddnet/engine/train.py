@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -109,7 +110,7 @@ def learning_rate(step: int, total: int, spec: Training) -> float:
 def setup(inputs: Inputs) -> Setup:
     """Seed, data, network, loss and optimiser, placed by Lightning Fabric."""
     spec = inputs.training
-    fabric = _fabric_class()(accelerator="auto", devices=1, precision=spec.precision)
+    fabric = _fabric(spec)
     if fabric.device.type == "cpu":
         keep_freed_memory()
     torch.manual_seed(inputs.seed)
@@ -125,12 +126,26 @@ def setup(inputs: Inputs) -> Setup:
     return Setup(fabric, network, model, optimizer, fabric.to_device(loss), patches, total)
 
 
-def _fabric_class() -> Any:
-    """Lightning Fabric, from its own light package or, where only that is installed, from inside `lightning`."""
+def _fabric(spec: Training) -> Any:
+    """Lightning Fabric for this process: alone, or one of several that `torch.distributed.run` has started.
+
+    From its own light package or, where only that is installed, from inside `lightning`.
+    """
     try:
-        return import_module("lightning_fabric").Fabric
+        fabric_class = import_module("lightning_fabric").Fabric
     except ImportError:
-        return import_module("lightning.fabric").Fabric
+        fabric_class = import_module("lightning.fabric").Fabric
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if spec.batch % processes:
+        raise DDNetError(
+            f"training.batch is {spec.batch}, which {processes} processes cannot share evenly; "
+            "set DDNET_DEVICES to a divisor"
+        )
+    if processes == 1:
+        return fabric_class(accelerator="auto", devices=1, precision=spec.precision)
+    fabric = fabric_class(accelerator="auto", devices=processes, strategy="ddp", precision=spec.precision)
+    fabric.launch()
+    return fabric
 
 
 def _training_set(inputs: Inputs, device: torch.device) -> PatchSet:
@@ -162,7 +177,7 @@ def train(inputs: Inputs, out: Path) -> dict[str, Any]:
     also `state/last.ckpt`, which no workflow declares, so that it survives a failed job.
 
     Returns:
-        The manifest.
+        The manifest; of several processes that train together, the first alone writes and returns one.
 
     Raises:
         DDNetError: depth that is missing or does not fit, a loss that is no longer finite, too little GPU memory.
@@ -181,6 +196,8 @@ def train(inputs: Inputs, out: Path) -> dict[str, Any]:
             "more, DDNET_TRAINING_SET=disk, training.precision: bf16-mixed, or a lower training.batch"
         ) from None
 
+    if not parts.fabric.is_global_zero:
+        return {}
     parts.network.load_state_dict(best)
     output = inputs.variant.output or inputs.model.output
     info = {"width": inputs.model.width, "output": output, "seed": inputs.seed, "best_step": progress.best_step}
@@ -193,6 +210,7 @@ def train(inputs: Inputs, out: Path) -> dict[str, Any]:
         seed=inputs.seed,
         parameters=count_parameters(parts.network),
         steps=parts.total_steps,
+        processes_together=parts.fabric.world_size,
         best_step=progress.best_step,
         best_val_psnr=progress.best_psnr,
         training_s=round(progress.seconds, 2),
@@ -222,6 +240,7 @@ def fit(
         progress.step += 1
         if progress.step % interval and progress.step != total:
             continue
+        sums = parts.fabric.all_reduce(torch.from_numpy(sums).to(parts.fabric.device)).cpu().numpy()
         # Before validation, whose best weights would outlive a restart: a diverged network must not be among them.
         psnr, error = validate(parts.model, inputs) if np.isfinite(sums).all() else (np.nan, np.nan)
         if np.isnan(psnr):
@@ -242,21 +261,25 @@ def fit(
             inputs.variant.name, inputs.seed, progress.step, total, sums[0] / since, psnr, progress.best_psnr,
             *divmod(round(left), 60),
         )  # fmt: skip
-        sums[:] = 0
+        sums = np.zeros(3)
         since = 0
-        _save(state_file, inputs, parts, progress, best)
+        if parts.fabric.is_global_zero:
+            _save(state_file, inputs, parts, progress, best)
     return best
 
 
 def train_step(inputs: Inputs, parts: Setup, step: int) -> NDArray[np.float64]:
-    """One optimiser step; returns (loss, L1 term, perceptual term)."""
-    spec = inputs.training
-    turns = None
+    """One optimiser step; returns (loss, L1 term, perceptual term) of this process's part of the batch."""
+    spec, turns = inputs.training, None
     if spec.augment:
         turns = np.random.default_rng([inputs.seed, step, 1]).integers(0, 8, spec.batch)
-    image, target, depth = parts.patches.batch(parts.patches.order(inputs.seed, step, spec.batch), turns)
+    count = spec.batch // parts.fabric.world_size
+    first = count * parts.fabric.global_rank
+    part = slice(first, first + count)
+    order = parts.patches.order(inputs.seed, step, spec.batch)
+    image, target, depth = parts.patches.batch(order[part], None if turns is None else turns[part])
     restored = parts.model(image.contiguous(memory_format=torch.channels_last), depth)
-    content, perceptual = parts.loss(restored, target)
+    content, perceptual = parts.loss(restored, target, first, spec.batch)
     parts.optimizer.zero_grad(set_to_none=True)
     parts.fabric.backward(content + perceptual)
     parts.optimizer.step()

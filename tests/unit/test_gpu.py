@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from ddnet import gpu
 from ddnet.errors import DDNetError
-from ddnet.gpu import jobs_per_gpu, own_gpu, visible_gpus
+from ddnet.gpu import devices_per_training, jobs_per_gpu, own_gpus, visible_gpus
 
 HOLD = """
 import sys, pathlib
 from ddnet import gpu
 gpu.DRIVER = pathlib.Path(sys.argv[1])
-with gpu.own_gpu(pathlib.Path(sys.argv[2])) as name:
-    print(name, flush=True)
+gpu.POLL_S = 0.02
+with gpu.own_gpus(int(sys.argv[3]), pathlib.Path(sys.argv[2])) as names:
+    print(*names, flush=True)
     sys.stdin.read()
 """
 
@@ -35,8 +37,8 @@ def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return driver
 
 
-def holder(driver: Path, locks: Path) -> subprocess.Popen[str]:
-    command = (sys.executable, "-c", HOLD, str(driver), str(locks))
+def holder(driver: Path, locks: Path, count: int = 1) -> subprocess.Popen[str]:
+    command = (sys.executable, "-c", HOLD, str(driver), str(locks), str(count))
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -60,8 +62,8 @@ def test_without_a_driver_there_are_none_and_nothing_is_locked(tmp_path: Path, m
     monkeypatch.setattr(gpu, "DRIVER", tmp_path / "none")
     monkeypatch.setenv(gpu.VISIBLE, "0,1")
     assert visible_gpus() == []
-    with own_gpu(tmp_path / "locks") as name:
-        assert name is None and os.environ[gpu.VISIBLE] == "0,1"
+    with own_gpus(1, tmp_path / "locks") as names:
+        assert names == [] and os.environ[gpu.VISIBLE] == "0,1"
     assert not (tmp_path / "locks").exists()
 
 
@@ -87,12 +89,12 @@ def test_within_the_block_cuda_sees_one_and_after_it_what_it_saw(
     two_gpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(gpu.VISIBLE, "1,0")
-    with own_gpu(tmp_path) as name:
-        assert name == "1" and os.environ[gpu.VISIBLE] == "1"
+    with own_gpus(1, tmp_path) as names:
+        assert names == ["1"] and os.environ[gpu.VISIBLE] == "1"
     assert os.environ[gpu.VISIBLE] == "1,0"
     monkeypatch.delenv(gpu.VISIBLE)
-    with own_gpu(tmp_path):
-        assert os.environ[gpu.VISIBLE] == "0"
+    with own_gpus(2, tmp_path):
+        assert os.environ[gpu.VISIBLE] == "0,1"
     assert gpu.VISIBLE not in os.environ
 
 
@@ -110,3 +112,27 @@ def test_several_jobs_may_share_one_the_empty_ones_first(
         monkeypatch.setenv(gpu.JOBS_VARIABLE, wrong)
         with pytest.raises(DDNetError, match=f"DDNET_JOBS_PER_GPU is '{wrong}'; allowed are whole numbers from 1 on"):
             jobs_per_gpu()
+
+
+def test_a_training_on_two_waits_for_both_and_holds_none_meanwhile(
+    two_gpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = holder(two_gpus, tmp_path)
+    assert said(one) == "0"
+    both = holder(two_gpus, tmp_path, 2)
+    time.sleep(0.3)  # it tries meanwhile
+    other = holder(two_gpus, tmp_path)
+    try:
+        assert said(other) == "1"
+        for job in (other, one):
+            job.communicate("")
+        assert said(both) == "0 1"
+    finally:
+        for job in (one, other, both):
+            job.kill()
+            job.communicate()
+    monkeypatch.setenv(gpu.DEVICES_VARIABLE, "2")
+    assert devices_per_training() == 2
+    monkeypatch.setenv(gpu.DEVICES_VARIABLE, "3")
+    with pytest.raises(DDNetError, match="DDNET_DEVICES is 3; there are 2 GPUs"):
+        devices_per_training()

@@ -11,7 +11,7 @@ from ddnet.config import (
 )
 from ddnet.errors import DDNetError
 from ddnet.files import sha256
-from ddnet.gpu import jobs_per_gpu, visible_gpus
+from ddnet.gpu import devices_per_training, jobs_per_gpu, visible_gpus
 from ddnet.plan import (
     ROOT,
     TABLES,
@@ -54,14 +54,21 @@ def make_plan():
         own = settings.data.kind == "folder"
         finished = {name: plan.pictures(name) for name in plan.measured_baselines}
         gpus = len(visible_gpus()) * jobs_per_gpu()
-        return plan, sources, gpus, settings.data.pictures() if own else [], finished
+        return (
+            plan,
+            sources,
+            gpus,
+            devices_per_training(),
+            settings.data.pictures() if own else [],
+            finished,
+        )
     except DDNetError as error:
         raise SystemExit(
             f"error: {error}"
         ) from None  # one line, without Snakemake's stack of files
 
 
-PLAN, SOURCES, GPUS, PICTURES, FINISHED = make_plan()
+PLAN, SOURCES, GPUS, DEVICES, PICTURES, FINISHED = make_plan()
 DEPTH_SOURCES = {slug(name): name for name in PLAN.depth_sources}
 
 # `--cores 8` on a machine with two: a job then asks for four of the eight for each processor it really uses, so that

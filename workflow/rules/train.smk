@@ -14,9 +14,9 @@ rule train:
     benchmark:
         "logs/{preset}/train/{variant}-seed{seed}.tsv"
     priority: lambda wildcards: 10 * sum(PLAN.variants[wildcards.variant].branches)
-    threads: CORES_PER_CPU
+    threads: min(DEVICES * CORES_PER_CPU, TOTAL_CORES)
     resources:
-        gpu=min(1, GPUS),
+        gpu=DEVICES if GPUS else 0,
         mem_mb=lambda wildcards: training_mb(
             PLAN.settings, PLAN.variants[wildcards.variant], bool(GPUS)
         ),
@@ -24,7 +24,7 @@ rule train:
         settings=PLAN.part("model", "training"),
         variant=lambda wildcards: PLAN.variants[wildcards.variant].trained(),
         code=lambda wildcards: PLAN.code(
-            ["ddnet.engine.train"], wildcards.variant, "train"
+            ["ddnet.engine.train_processes"], wildcards.variant, "train"
         ),
         depth_source=lambda wildcards: PLAN.depth_source(wildcards.variant),
     script:

@@ -6,8 +6,10 @@ import torch
 
 from ddnet.config import Model, Training, Variant
 from ddnet.data.index import read_index
-from ddnet.engine.train import Inputs, train
+from ddnet.engine.train import Inputs
+from ddnet.engine.train_processes import train_in_processes
 from ddnet.files import sha256
+from ddnet.gpu import devices_per_training
 from ddnet.job import workflow_job
 from ddnet.plan import job_threads
 
@@ -33,4 +35,4 @@ with workflow_job(job):
         }
         | ({"depth_training": "patch"} if per_patch else {}),
     )
-    train(inputs, Path(job.output.model).parent)
+    train_in_processes(inputs, Path(job.output.model).parent, devices_per_training())
