@@ -57,16 +57,29 @@ def bench_step(arguments: argparse.Namespace) -> None:
     from ddnet.engine import bench_networks
 
     chosen = _chosen(arguments)
-    if arguments.crop < 32 or arguments.crop % 16 or min(arguments.batch, arguments.turns) < 1:
-        raise DDNetError(
-            f"--crop {arguments.crop} --batch {arguments.batch} --turns {arguments.turns}: "
-            "crops are multiples of 16 from 32 on, batch and turns 1 or more"
-        )
+    _require_crops(arguments)
+    if arguments.turns < 1:
+        raise DDNetError(f"--turns {arguments.turns}: at least 1")
     records = Records(arguments.out, "step", device_name())
     print(bench_networks.HEADER, flush=True)
     numbers = (arguments.crop, arguments.batch, arguments.channels, arguments.rounds, arguments.turns)
     bench_networks.bench_step(chosen, *numbers, records, _show)
     _finish(records, "A training step")
+
+
+def bench_data(arguments: argparse.Namespace) -> None:
+    """Training crops: from the memory-mapped images, and plainly from files."""
+    from ddnet.engine.bench_data import COLUMNS, HEADER, KEY, line
+    from ddnet.engine.bench_data import bench_data as bench
+
+    variants = load_variants(arguments.variants or CONFIG / "variants.yaml")
+    variant = find_variant(variants, arguments.only)
+    _require_crops(arguments)
+    records = Records(arguments.out, "data", device_name(), COLUMNS, KEY)
+    print(HEADER, flush=True)
+    numbers = (arguments.channels, arguments.crop, arguments.batch)
+    bench(variant, *numbers, records, lambda row: print(line(row), flush=True))
+    print(f"all columns: {records.file}")
 
 
 def bench_metrics(arguments: argparse.Namespace) -> None:
@@ -96,6 +109,14 @@ def bench_pipeline(arguments: argparse.Namespace) -> None:
     print(f"all columns: {records.file}")
 
 
+def _require_crops(arguments: argparse.Namespace) -> None:
+    if not 32 <= arguments.crop <= 1024 or arguments.crop % 16 or arguments.batch < 1:
+        raise DDNetError(
+            f"--crop {arguments.crop} --batch {arguments.batch}: crops are multiples of 16 from 32 to 1024, "
+            "a batch 1 or more"
+        )
+
+
 def _chosen(arguments: argparse.Namespace) -> list[Variant]:
     if arguments.rounds < 1 or arguments.channels < 4:
         raise DDNetError(f"--rounds {arguments.rounds} --channels {arguments.channels}: at least 1 round, 4 channels")
@@ -117,7 +138,7 @@ def _finish(records: Records, title: str) -> None:
 
 
 def add_parser(commands: Any) -> None:
-    """Add `bench systems|inference|metrics|step|pipeline` to the commands of `ddnet`."""
+    """Add `bench systems|inference|metrics|step|data|pipeline` to the commands of `ddnet`."""
     bench = commands.add_parser("bench", help="time and memory here, beside what the machine reaches at best")
     measured = bench.add_subparsers(required=True, metavar="WHAT")
     systems = measured.add_parser("systems", help="the compared systems, and the parts of those that estimate a map")
@@ -138,8 +159,13 @@ def add_parser(commands: Any) -> None:
             "--size", default="1680x1120", help="width x height of the image (default: DPDD's 1680x1120)"
         )
     step = measured.add_parser("step", help="a training step of our networks, plainly and as we do")
-    step.add_argument("--crop", type=int, default=96, help="side of a crop (default: 96)")
-    step.add_argument("--batch", type=int, default=4, help="crops per step (default: 4)")
+    data = measured.add_parser("data", help="loading training crops, beside PNG files and beside a step")
+    data.add_argument("--only", default="unet", help="the network of the step (default: unet, the fastest)")
+    data.add_argument("--channels", type=int, default=64, help="the network's width (default: 64, the paper's)")
+    data.set_defaults(run=bench_data)
+    for parser in (step, data):
+        parser.add_argument("--crop", type=int, default=96, help="side of a crop (default: 96)")
+        parser.add_argument("--batch", type=int, default=4, help="crops per step (default: 4)")
     step.add_argument("--turns", type=int, default=3, help="processes per way (default: 3)")
     step.set_defaults(run=bench_step)
     for parser, rounds in ((inference, 2), (step, 5)):
@@ -151,5 +177,5 @@ def add_parser(commands: Any) -> None:
     pipeline = measured.add_parser("pipeline", help="what the finished run in this folder spent beside its work")
     pipeline.add_argument("--preset", default="embedded", help="whose run (default: embedded)")
     pipeline.set_defaults(run=bench_pipeline)
-    for parser in (systems, inference, metrics, step, pipeline):
+    for parser in (systems, inference, metrics, step, data, pipeline):
         parser.add_argument("--out", type=Path, default=Path("results/bench"), help="folder (default: results/bench)")

@@ -60,7 +60,7 @@ def _number(variable: str) -> int:
 
 @contextmanager
 def own_gpus(count: int = 1, locks: Path | None = None) -> Iterator[list[str]]:
-    """Within the block, CUDA sees `count` GPUs: with a free place each, for which the job waits. None if there are none.
+    """Within the block, CUDA sees `count` GPUs: each with a free place, awaited if need be. None if there are none.
 
     To be entered before CUDA is first used. Places are locked files, which the system frees when a process ends,
     however it ends.

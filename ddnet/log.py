@@ -15,7 +15,7 @@ from ddnet.errors import DDNetError
 
 log = logging.getLogger(__name__)
 
-_QUIET = ("lightning", "matplotlib", "mlflow", "alembic", "PIL", "urllib3")
+_QUIET = ("lightning", "lightning_fabric", "matplotlib", "mlflow", "alembic", "PIL", "urllib3")
 FIRST_LINE_S, NEXT_LINE_S = 5.0, 10.0
 
 

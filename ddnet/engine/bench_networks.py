@@ -73,17 +73,26 @@ def bench_step(
         DDNetError: a measurement failed; earlier rows are in the file.
     """
     for variant in variants:
-        given = (*_given(variant, channels), "--crop", str(crop), "--batch", str(batch), "--rounds", str(rounds))
         seen: dict[str, list[Row]] = {PLAIN: [], OURS: []}
         ceiling = measure_ceiling()
         for _ in range(turns):
             for way, found in seen.items():
-                found.append(_measured(f"{variant.name}, {way}", "step", *given, "--way", way))
+                found.append(training_turn(variant, channels, crop, batch, rounds, way))
         rates = [turn["convolution_gflops"] for found in seen.values() for turn in found]
         ceiling["convolution_gflops"] = max(rates)
         rows = {way: ceiling | _step_facts(found, seen[PLAIN], ceiling) for way, found in seen.items()}
         for way, facts in rows.items():
             show(_add(records, _known(variant, (crop, crop), channels, batch), way, facts, rows[PLAIN]))
+
+
+def training_turn(variant: Variant, channels: int, crop: int, batch: int, rounds: int, way: str) -> Row:
+    """What one process found that trained for `rounds` steps: see `measured_network.training_steps`.
+
+    Raises:
+        DDNetError: it failed.
+    """
+    task = ("--crop", str(crop), "--batch", str(batch), "--rounds", str(rounds), "--way", way)
+    return _measured(f"{variant.name}, {way}", "step", *_given(variant, channels), *task)
 
 
 def _step_facts(turns: Sequence[Row], plain: Sequence[Row], ceiling: Row) -> Row:

@@ -65,7 +65,8 @@ def main(argv: list[str]) -> int:
     given, out = map(Path, argv)
     level = logging.INFO if os.environ["RANK"] == "0" else logging.CRITICAL
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout, force=True)
-    logging.getLogger("lightning").setLevel(logging.WARNING)
+    for name in ("lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         train(TypeAdapter(Inputs).validate_json(given.read_bytes()), out)
     except DDNetError as error:

@@ -111,6 +111,20 @@ def test_training_steps_by_every_way_start_from_the_same_loss(tmp_path: Path) ->
     assert table.with_suffix(".png").is_file()
 
 
+def test_loading_beside_files_and_beside_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ddnet.engine.bench_data.IMAGE", (96, 64))
+    given = ["--crop", "32", "--batch", "2", "--channels", "4", "--out", str(tmp_path)]
+    assert main(["bench", "data", *given]) == 0
+    [table] = tmp_path.glob("data-*.csv")
+    plain, ours, first = rows_in(table)
+    assert [row["part"] for row in (plain, ours, first)] == ["plain", "ours", "first touch, per image pair"]
+    ratio = float(plain["crop_ms"]) / float(ours["crop_ms"])
+    assert float(ours["times_faster"]) == pytest.approx(ratio, rel=1e-2) and float(first["crop_ms"]) > 0
+    for row in (plain, ours):
+        load, step = 2 * float(row["crop_ms"]), float(row["step_ms"])
+        assert float(row["waiting_share"]) == pytest.approx(load / (load + step), rel=1e-2)
+
+
 def test_metrics_beside_other_packages_one_thread(tmp_path: Path, weights_folder: Path) -> None:
     given = ["--size", "96x64", "--rounds", "1", "--weights", str(weights_folder), "--out", str(tmp_path)]
     assert main(["bench", "metrics", *given]) == 0
@@ -134,7 +148,10 @@ def test_metrics_beside_other_packages_one_thread(tmp_path: Path, weights_folder
         (["inference", "--size", "100x64"], "size is '100x64'; sides are multiples of 16 from 64 on"),
         (["inference", "--size", "96x48"], "multiples of 16 from 64 on"),
         (["inference", "--only", "ddnet_9b"], "ddnet_9b"),
-        (["step", "--crop", "40"], "--crop 40 --batch 4 --turns 3: crops are multiples of 16 from 32 on"),
+        (["step", "--crop", "40"], "--crop 40 --batch 4: crops are multiples of 16 from 32 to 1024"),
+        (["data", "--crop", "4096"], "multiples of 16 from 32 to 1024"),
+        (["data", "--only", "ddnet_9b"], "ddnet_9b"),
+        (["step", "--turns", "0"], "--turns 0: at least 1"),
         (["step", "--rounds", "0"], "at least 1 round"),
     ],
 )
