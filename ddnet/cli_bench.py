@@ -109,6 +109,22 @@ def bench_pipeline(arguments: argparse.Namespace) -> None:
     print(f"all columns: {records.file}")
 
 
+def bench_tiles(arguments: argparse.Namespace) -> None:
+    """A trained network in tiles, beside itself on the whole image."""
+    from ddnet.engine.bench import parse_size
+    from ddnet.engine.bench_tiles import COLUMNS, HEADER, KEY, line
+    from ddnet.engine.bench_tiles import bench_tiles as bench
+    from ddnet.engine.load import load
+
+    size, tiles = parse_size(arguments.size), arguments.tiles.split(",")
+    if not all(tile.isdecimal() for tile in tiles):
+        raise DDNetError(f"--tiles {arguments.tiles}: sides in pixels, separated by commas, such as 512,256")
+    loaded, records = load(arguments.network), Records(arguments.out, "tiles", device_name(), COLUMNS, KEY)
+    print(HEADER, flush=True)
+    bench(loaded, size, map(int, tiles), records, lambda row: print(line(row), flush=True))
+    print(f"all columns: {records.file}")
+
+
 def _require_crops(arguments: argparse.Namespace) -> None:
     if not 32 <= arguments.crop <= 1024 or arguments.crop % 16 or arguments.batch < 1:
         raise DDNetError(
@@ -138,7 +154,7 @@ def _finish(records: Records, title: str) -> None:
 
 
 def add_parser(commands: Any) -> None:
-    """Add `bench systems|inference|metrics|step|data|pipeline` to the commands of `ddnet`."""
+    """Add `bench systems|inference|metrics|tiles|step|data|pipeline` to the commands of `ddnet`."""
     bench = commands.add_parser("bench", help="time and memory here, beside what the machine reaches at best")
     measured = bench.add_subparsers(required=True, metavar="WHAT")
     systems = measured.add_parser("systems", help="the compared systems, and the parts of those that estimate a map")
@@ -154,7 +170,11 @@ def add_parser(commands: Any) -> None:
     )
     metrics.add_argument("--rounds", type=int, default=5, help="measurements of each (default: 5)")
     metrics.set_defaults(run=bench_metrics)
-    for parser in (systems, inference, metrics):
+    tiles = measured.add_parser("tiles", help="a trained network in tiles: how far from the whole image's result")
+    tiles.add_argument("network", help="a name or a run's folder, as for ddnet.load")
+    tiles.add_argument("--tiles", default="1024,512,256", help="sides of tiles in pixels (default: 1024,512,256)")
+    tiles.set_defaults(run=bench_tiles)
+    for parser in (systems, inference, metrics, tiles):
         parser.add_argument(
             "--size", default="1680x1120", help="width x height of the image (default: DPDD's 1680x1120)"
         )
@@ -177,5 +197,5 @@ def add_parser(commands: Any) -> None:
     pipeline = measured.add_parser("pipeline", help="what the finished run in this folder spent beside its work")
     pipeline.add_argument("--preset", default="embedded", help="whose run (default: embedded)")
     pipeline.set_defaults(run=bench_pipeline)
-    for parser in (systems, inference, metrics, step, data, pipeline):
+    for parser in (systems, inference, metrics, tiles, step, data, pipeline):
         parser.add_argument("--out", type=Path, default=Path("results/bench"), help="folder (default: results/bench)")

@@ -19,6 +19,7 @@ from ddnet.engine.compared import compared_systems
 from ddnet.engine.evaluate import ModelRestorer, Restorer, best_device
 from ddnet.engine.fetch_data import WEIGHTS, folder_of
 from ddnet.engine.picture_depth import PictureDepth, preset_of, project_of
+from ddnet.engine.tiles import restore_in_tiles
 from ddnet.errors import DDNetError
 from ddnet.fetch import scan_folder
 from ddnet.images import FloatArray
@@ -51,13 +52,15 @@ class Loaded:
     restorer: Restorer
     depth: PictureDepth | None = None
 
-    def restore(self, image: FloatArray, depth: FloatArray | None = None) -> FloatArray:
-        """Restore one picture as a whole.
+    def restore(self, image: FloatArray, depth: FloatArray | None = None, tile: int | None = None) -> FloatArray:
+        """Restore one picture: as a whole, as all figures here are measured, or tile by tile.
 
         Args:
             image: (H, W, 3) float RGB in [0, 1], of any size.
             depth: (H, W) float normalised inverse depth in [0, 1], 1 nearest; None: estimated from the image as in the
                 evaluation of the run's preset, where the network guided by depth has one. Not used by any other.
+            tile: side of overlapping tiles in pixels, for a picture that memory does not hold; None: no tiles. The
+                networks average over all that they see, so the result differs (`ddnet bench tiles`).
 
         Returns:
             (H, W, 3) float32 RGB in [0, 1].
@@ -77,11 +80,15 @@ class Loaded:
         cudnn: Any = torch.backends.cudnn
         try:
             with cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):  # as evaluated
-                restored = np.asarray(self.restorer.restore(image, depth))
+                if tile is None:
+                    restored = np.asarray(self.restorer.restore(image, depth))
+                else:
+                    restored = restore_in_tiles(self.restorer.restore, image, depth, tile)
         except torch.OutOfMemoryError:
             raise DDNetError(
                 f"a picture of {image.shape[1]}x{image.shape[0]} px does not fit into the GPU's memory; "
-                "use a GPU with more, or set CUDA_VISIBLE_DEVICES= (empty) to run on the processor"
+                "restore it in tiles (tile=512), use a GPU with more, or set CUDA_VISIBLE_DEVICES= (empty) to run on "
+                "the processor"
             ) from None
         return np.clip(restored, 0.0, 1.0).astype(np.float32)
 
