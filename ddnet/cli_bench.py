@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,30 +41,37 @@ def bench_inference(arguments: argparse.Namespace) -> None:
     """Whole images: as we restore them, and plainly."""
     from ddnet.engine import bench_networks
     from ddnet.engine.bench import parse_size
+    from ddnet.engine.measured_network import INFERENCE
 
     size, chosen = parse_size(arguments.size), _chosen(arguments)
     if any(side % MULTIPLE for side in size) or min(size) < SMALLEST:
         raise DDNetError(
             f"size is '{arguments.size}'; sides are multiples of {MULTIPLE} from {SMALLEST} on here, such as 1680x1120"
         )
+    ways = _ways(arguments, INFERENCE, ("plain", "whole", "half") if cuda() else ("plain", "whole", "bands"))
+    if arguments.batch < 1:
+        raise DDNetError(f"--batch {arguments.batch}: at least 1 image")
     records = Records(arguments.out, "inference", device_name())
     print(bench_networks.HEADER, flush=True)
-    bench_networks.bench_inference(chosen, size, arguments.channels, arguments.rounds, records, _show)
+    numbers = (arguments.channels, arguments.batch, arguments.rounds)
+    bench_networks.bench_inference(chosen, size, *numbers, ways, records, _show)
     _finish(records, f"Restoring an image of {size[0]} x {size[1]}")
 
 
 def bench_step(arguments: argparse.Namespace) -> None:
     """Training steps: as we train, and plainly."""
     from ddnet.engine import bench_networks
+    from ddnet.engine.measured_network import STEP
 
     chosen = _chosen(arguments)
     _require_crops(arguments)
     if arguments.turns < 1:
         raise DDNetError(f"--turns {arguments.turns}: at least 1")
+    ways = _ways(arguments, STEP, tuple(STEP) if cuda() else ("plain", "ours", "bf16"))
     records = Records(arguments.out, "step", device_name())
     print(bench_networks.HEADER, flush=True)
     numbers = (arguments.crop, arguments.batch, arguments.channels, arguments.rounds, arguments.turns)
-    bench_networks.bench_step(chosen, *numbers, records, _show)
+    bench_networks.bench_step(chosen, *numbers, ways, records, _show)
     _finish(records, "A training step")
 
 
@@ -133,6 +141,22 @@ def _require_crops(arguments: argparse.Namespace) -> None:
         )
 
 
+def cuda() -> bool:
+    """Whether networks are measured on a GPU."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _ways(arguments: argparse.Namespace, known: Iterable[str], usual: tuple[str, ...]) -> list[str]:
+    """The ways asked for, or the usual ones; `plain`, which the others are compared with, always and first."""
+    ways = arguments.ways.split(",") if arguments.ways else list(usual)
+    for way in ways:
+        if way not in known:
+            raise DDNetError(f"--ways: no way '{way}'{did_you_mean(way, list(known))}; there are {', '.join(known)}")
+    return list(dict.fromkeys(["plain", *ways]))
+
+
 def _chosen(arguments: argparse.Namespace) -> list[Variant]:
     if arguments.rounds < 1 or arguments.channels < 4:
         raise DDNetError(f"--rounds {arguments.rounds} --channels {arguments.channels}: at least 1 round, 4 channels")
@@ -188,7 +212,11 @@ def add_parser(commands: Any) -> None:
         parser.add_argument("--batch", type=int, default=4, help="crops per step (default: 4)")
     step.add_argument("--turns", type=int, default=3, help="processes per way (default: 3)")
     step.set_defaults(run=bench_step)
+    inference.add_argument("--batch", type=int, default=1, help="images at once (default: 1)")
     for parser, rounds in ((inference, 2), (step, 5)):
+        parser.add_argument(
+            "--ways", help="how it is run, with commas; a wrong one names all (default: this machine's)"
+        )
         parser.add_argument("--only", default=NETWORKS, help=f"names of variants, with commas (default: {NETWORKS})")
         parser.add_argument("--channels", type=int, default=64, help="the networks' width (default: 64, the paper's)")
         parser.add_argument(

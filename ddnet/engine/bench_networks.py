@@ -22,11 +22,13 @@ def bench_inference(
     variants: Iterable[Variant],
     size: tuple[int, int],
     channels: int,
+    batch: int,
     rounds: int,
+    ways: Sequence[str],
     records: Records,
     show: Callable[[Row], None],
 ) -> None:
-    """Restore one image of `size` (width, height) by every way, in turns; a row per way, of the fastest of `rounds`.
+    """Restore images of `size` (width, height) by several ways, in turns; a row per way, of the fastest of `rounds`.
 
     `deviation` is the largest absolute difference of the output, in [0, 1], to that of the plain run.
 
@@ -34,20 +36,20 @@ def bench_inference(
         DDNetError: a measurement failed; earlier rows are in the file.
     """
     for variant in variants:
-        ways = (PLAIN, "whole") if variant.arch == "unet" else (PLAIN, "whole", "bands")
-        given = _given(variant, channels)
-        known, best = _known(variant, size, channels, 1), dict[str, Row]()
+        own = [way for way in ways if way != "bands" or variant.arch != "unet"]
+        given = (*_given(variant, channels), "--batch", str(batch))
+        known, best = _known(variant, size, channels, batch), dict[str, Row]()
         known |= measure_ceiling()
         with tempfile.TemporaryDirectory(prefix="ddnet-bench-") as folder:
-            outputs = {way: Path(folder, f"{way}.npy") for way in ways}
+            outputs = {way: Path(folder, f"{way}.npy") for way in own}
             for _ in range(rounds):
-                for way in ways:
+                for way in own:
                     task = ("--way", way, "--out", str(outputs[way]), "--size", *map(str, size))
                     found = _measured(f"{variant.name}, {way}", "inference", *given, *task)
                     if way not in best or found["wall_s"] < best[way]["wall_s"]:
                         best[way] = found
             plain = np.load(outputs[PLAIN])
-            for way in ways:
+            for way in own:
                 found = best[way]
                 found["deviation"] = float(np.abs(np.load(outputs[way]) - plain).max())
                 found["memory_share"] = found["peak_memory_mib"] / best[PLAIN]["peak_memory_mib"]
@@ -61,26 +63,25 @@ def bench_step(
     channels: int,
     rounds: int,
     turns: int,
+    ways: Sequence[str],
     records: Records,
     show: Callable[[Row], None],
 ) -> None:
-    """Training steps of `batch` crops by every way, in processes of their own that take turns.
+    """Training steps of `batch` crops by several ways, in processes of their own that take turns.
 
-    A row per way, with the median of `rounds` steps in each of `turns` processes, and the largest ceiling seen.
-    `deviation` is the relative difference of the first step's loss to that of the plain run.
+    A row per way, with the median of `rounds` steps in each of `turns` processes, and the largest ceiling seen in
+    its precision. `deviation` is the relative difference of the first step's loss to that of the plain run.
 
     Raises:
         DDNetError: a measurement failed; earlier rows are in the file.
     """
     for variant in variants:
-        seen: dict[str, list[Row]] = {PLAIN: [], OURS: []}
+        seen: dict[str, list[Row]] = {way: [] for way in ways}
         ceiling = measure_ceiling()
         for _ in range(turns):
             for way, found in seen.items():
                 found.append(training_turn(variant, channels, crop, batch, rounds, way))
-        rates = [turn["convolution_gflops"] for found in seen.values() for turn in found]
-        ceiling["convolution_gflops"] = max(rates)
-        rows = {way: ceiling | _step_facts(found, seen[PLAIN], ceiling) for way, found in seen.items()}
+        rows = {way: _step_facts(found, seen[PLAIN], ceiling) for way, found in seen.items()}
         for way, facts in rows.items():
             show(_add(records, _known(variant, (crop, crop), channels, batch), way, facts, rows[PLAIN]))
 
@@ -100,9 +101,11 @@ def _step_facts(turns: Sequence[Row], plain: Sequence[Row], ceiling: Row) -> Row
     wall, cpu = np.median([seconds for turn in turns for seconds in turn["seconds"]], axis=0).tolist()
     flop, peak = turns[0]["gflop"], max(turn["peak_memory_mib"] for turn in turns)
     rate = flop / wall
-    return {
+    names = ("sgemm_gflops", "copy_gb_s", "convolution_gflops")  # of a GPU measured by the turns, in their precision
+    rates = {name: max(float((ceiling | turn)[name]) for turn in turns) for name in names}
+    return rates | {
         "wall_s": wall, "cpu_s": cpu, "gflop": flop, "gflop_s": rate,
-        "of_sgemm": rate / ceiling["sgemm_gflops"], "of_convolution": rate / ceiling["convolution_gflops"],
+        "of_sgemm": rate / rates["sgemm_gflops"], "of_convolution": rate / rates["convolution_gflops"],
         "peak_memory_mib": peak, "memory_share": peak / max(turn["peak_memory_mib"] for turn in plain),
         "deviation": abs(turns[0]["first_loss"] / plain[0]["first_loss"] - 1),
     }  # fmt: skip

@@ -90,11 +90,13 @@ class ModelRestorer:
 
     Pads both inputs by reflection to a multiple of `model.multiple` (16 if unset), crops the output and clips
     it to [0, 1]. A model whose `uses_depth` is False gets `None` as depth. Runs on `device`, to which the model
-    is moved, or where that is None on the model's own.
+    is moved, or where that is None on the model's own. With `half`, layers that autocast knows run in bfloat16, which
+    changes a value by about 1/256: faster, and never used in evaluation.
     """
 
-    def __init__(self, model: torch.nn.Module, device: torch.device | None = None) -> None:
+    def __init__(self, model: torch.nn.Module, device: torch.device | None = None, half: bool = False) -> None:
         self.model = channels_last(model.eval().to(device or _device_of(model)))
+        self.half = half
 
     def restore(self, image: FloatArray, depth: FloatArray | None) -> FloatArray:
         """Restore one whole image; see `Restorer`.
@@ -102,8 +104,9 @@ class ModelRestorer:
         Raises:
             DDNetError: the model uses depth and there is none, or it is not of the image's size.
         """
-        with torch.inference_mode():
-            output = banded.forward(self.model, *_model_inputs(self.model, image, depth, _device_of(self.model)))
+        device = _device_of(self.model)
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.half):
+            output = banded.forward(self.model, *_model_inputs(self.model, image, depth, device)).float()
             return to_array(crop_to(output, (image.shape[0], image.shape[1])).clamp(0.0, 1.0))
 
 

@@ -2,7 +2,7 @@
 
 `python -m ddnet.engine.measured_metrics WAY --size W H --weights FOLDER --rounds N` prints one line of
 JSON. `plain` calls scikit-image and lpips image by image in one thread, `ours` are the registered metrics with all
-processors.
+processors, and LPIPS on the GPU if there is one.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ddnet.engine.evaluate import best_device
 from ddnet.errors import DDNetError
 from ddnet.memory import freed_memory_kept
 from ddnet.metrics import build_metrics
@@ -86,7 +87,8 @@ def run(way: str, width: int, height: int, weights: Path, rounds: int) -> dict[s
     """Value, and median wall and processor seconds, of every metric that has its weights in `weights`."""
     torch.set_num_threads(1 if way == PLAIN else cpu_count())
     pair, found = picture_pair(width, height), {}
-    metrics, _ = build_metrics(COLUMNS, weights)
+    metrics, _ = build_metrics(COLUMNS, weights, "cpu" if way == PLAIN else str(best_device()))
+    torch.backends.cudnn.allow_tf32 = False  # as evaluated
     for name, metric in metrics.items():
         measure: Measure = plain_measure(metric) if way == PLAIN else metric
         value, seconds = measure(*pair), []

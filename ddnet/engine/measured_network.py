@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ddnet.config import Perceptual, Variant
 from ddnet.engine.bench import best_of
 from ddnet.engine.estimate_cost import random_trunk
+from ddnet.engine.evaluate import best_device
 from ddnet.errors import DDNetError
 from ddnet.losses import DeblurLoss, VggFeatures
 from ddnet.memory import keep_freed_memory
@@ -34,93 +35,173 @@ from ddnet.provenance import peak_memory_mib
 from ddnet.tensors import channels_last
 
 PLAIN, OURS = "plain", "ours"
-WAYS = (PLAIN, "whole", "bands", OURS)  # of restoring one image, and of training
 WARM_UP = 64  # pixels of a side: what is made once is not measured
 SEED = 0
 # VGG in the paper's loss sees every crop.
 LOSS = Perceptual(weight=0.012, trunk="vgg19", crops=None)
 LAYER = 64, 96, 4  # channels, side and batch of the convolution that the ceiling is measured with
+GPU_MATRIX, GPU_COPIED = 8192, 1 << 30  # rows; bytes
 
 Facts = dict[str, Any]
 
 
-def inference(variant: Variant, channels: int, width: int, height: int, way: str, out: Path) -> Facts:
-    """Seconds and peak memory of restoring one image, which is saved to `out` (.npy, (1, 3, H, W)).
+class Way(NamedTuple):
+    """How a network is run; `plain` is none of it."""
+
+    channels_last: bool = False  # and, in training, the fused optimiser and freed memory that is kept
+    bands: bool = False
+    tf32: bool = False
+    half: bool = False  # bfloat16 where autocast allows it; weights stay in 32 bits
+    compiled: bool = False
+
+
+INFERENCE = {
+    PLAIN: Way(),
+    "whole": Way(channels_last=True),
+    "bands": Way(channels_last=True, bands=True),
+    "half": Way(channels_last=True, half=True),
+}
+STEP = {
+    PLAIN: Way(),
+    "tf32": Way(tf32=True),
+    OURS: Way(channels_last=True),
+    "bf16": Way(channels_last=True, half=True),
+    "compiled": Way(channels_last=True, half=True, compiled=True),
+}
+
+
+def _autocast(way: Way) -> torch.autocast:
+    return torch.autocast(best_device().type, torch.bfloat16, enabled=way.half)
+
+
+def _prepare(way: Way) -> torch.device:
+    """Set the precision of a GPU's 32-bit arithmetic; torch's own choice is TF32 for convolutions alone."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = way.tf32
+    torch.backends.cudnn.benchmark = way.channels_last
+    return best_device()
+
+
+def _peak_mib(device: torch.device) -> float:
+    return torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else peak_memory_mib()
+
+
+def _timed(device: torch.device, work: Callable[[], Any]) -> tuple[float, float, Any]:
+    """Wall and processor seconds, and what `work` gives, when the GPU is done, too."""
+    _wait(device)
+    wall, cpu = time.perf_counter(), time.process_time()
+    found = work()
+    _wait(device)
+    return time.perf_counter() - wall, time.process_time() - cpu, found
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def inference(variant: Variant, channels: int, size: tuple[int, int, int], name: str, out: Path) -> Facts:
+    """Seconds and peak memory of restoring images, saved to `out` (.npy, (B, 3, H, W)); on a GPU if there is one.
 
     Args:
-        way: `plain`: the network's own `forward` in NCHW; `whole`: the same, channels last; `bands`: as we restore.
+        size: batch, height, width.
+        name: `plain`: the network's own `forward` in NCHW; `whole`: the same, channels last; `bands`: as we restore
+            on a CPU; `half`: `whole` in bfloat16.
     """
+    way = INFERENCE[name]
+    device = _prepare(way)
     network = build_model(variant, channels, "sigmoid").eval()
     initialise(network, SEED)
+    network.to(device)
     run: Callable[..., torch.Tensor]
     generator = torch.Generator().manual_seed(SEED)
-    image, depth = (torch.rand(1, planes, height, width, generator=generator) for planes in (3, 1))
-    if way != PLAIN:
+    batch, height, width = size
+    image, depth = (torch.rand(batch, planes, height, width, generator=generator).to(device) for planes in (3, 1))
+    if way.channels_last:
         network, image = channels_last(network), image.contiguous(memory_format=torch.channels_last)
     run = network
-    if way == "bands":
+    if way.bands:
         if not isinstance(network, DDNet):
             raise DDNetError(f"{variant.name} is not computed in bands")
         run = partial(banded.banded, network)
-    with torch.inference_mode():
-        run(image[..., :WARM_UP, :WARM_UP], depth[..., :WARM_UP, :WARM_UP])
-        before = peak_memory_mib()
-        wall, cpu = time.perf_counter(), time.process_time()
-        restored = run(image, depth)
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    peak = peak_memory_mib()
-    np.save(out, restored.contiguous().numpy())
+    with torch.inference_mode(), _autocast(way):
+        small = (
+            (image, depth)
+            if device.type == "cuda"
+            else (image[..., :WARM_UP, :WARM_UP], depth[..., :WARM_UP, :WARM_UP])
+        )
+        run(*small)
+        before = torch.cuda.memory_allocated() / 2**20 if device.type == "cuda" else peak_memory_mib()
+        wall, cpu, restored = _timed(device, lambda: run(image, depth))
+    peak = _peak_mib(device)
+    np.save(out, restored.float().cpu().contiguous().numpy())
     return {"wall_s": wall, "cpu_s": cpu, "peak_memory_mib": peak, "work_memory_mib": peak - before}
 
 
-def training_steps(variant: Variant, channels: int, crop: int, batch: int, rounds: int, way: str) -> Facts:
-    """Seconds of `rounds` training steps, the first step's loss, the counted FLOP of a step, one convolution's rate.
+def training_steps(variant: Variant, channels: int, crop: int, batch: int, rounds: int, name: str) -> Facts:
+    """Seconds of `rounds` training steps, the losses of the first two, the counted FLOP, and what the device reaches.
 
     Args:
-        way: `plain`: weights and images in NCHW, Adam as PyTorch has it by default; `ours`: as `train_step`. Both have
-            the same loss and see the same crops.
+        name: `plain`: 32 bits, weights and images in NCHW, Adam as PyTorch has it by default; `tf32`: the same in a
+            GPU's TF32; `ours`: as `train_step`; `bf16`: that with `precision: bf16-mixed`; `compiled`: that, by
+            torch.compile. All have the same loss and see the same crops.
     """
-    ours = way == OURS
-    if ours:
+    way = STEP[name]
+    device = _prepare(way)
+    if way.channels_last:
         keep_freed_memory()
     generator = torch.Generator().manual_seed(SEED)
-    image, target, depth = (torch.rand(batch, planes, crop, crop, generator=generator) for planes in (3, 3, 1))
+    made = (torch.rand(batch, planes, crop, crop, generator=generator) for planes in (3, 3, 1))
+    image, target, depth = (tensor.to(device) for tensor in made)
     network: nn.Module = build_model(variant, channels, "sigmoid")
     initialise(network, SEED)
+    network.to(device)
     torch.manual_seed(SEED)
-    loss: nn.Module = DeblurLoss(LOSS, VggFeatures(random_trunk()))
-    if ours:
+    loss: nn.Module = DeblurLoss(LOSS, VggFeatures(random_trunk())).to(device)
+    if way.channels_last:
         network, loss = channels_last(network), channels_last(loss)
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=ours or None)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=way.channels_last or None)
+    run, judge = (torch.compile(network), torch.compile(loss)) if way.compiled else (network, loss)
 
-    def step() -> float:
-        seen = image.contiguous(memory_format=torch.channels_last) if ours else image
-        value: torch.Tensor = sum(loss(network(seen, depth), target))
+    def step(run: Callable[..., torch.Tensor] = run, judge: Callable[..., Any] = judge) -> float:
+        seen = image.contiguous(memory_format=torch.channels_last) if way.channels_last else image
+        with _autocast(way):
+            restored = run(seen, depth)
+        value: torch.Tensor = sum(judge(restored.float(), target))
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
         return value.item()
 
     with FlopCounterMode(display=False) as counter:
-        first = step()
-    step()
-    seconds = []
-    for _ in range(rounds):
-        wall, cpu = time.perf_counter(), time.process_time()
+        first = step(network, loss)  # what is compiled cannot be counted
+    for _ in range(3 if way.compiled else 1):
         step()
-        seconds.append((time.perf_counter() - wall, time.process_time() - cpu))
+    seconds = [_timed(device, step)[:2] for _ in range(rounds)]
     found: Facts = {"seconds": seconds, "first_loss": first, "gflop": counter.get_total_flops() / 1e9}
-    return found | {"peak_memory_mib": peak_memory_mib(), "convolution_gflops": _convolution_rate()}
+    found |= {"peak_memory_mib": _peak_mib(device), "convolution_gflops": _convolution_rate(device, way)}
+    return found | (_gpu_ceiling(way) if device.type == "cuda" else {})
 
 
-def _convolution_rate() -> float:
-    """GFLOP/s of one 3x3 convolution, forward, whose data the cache holds: what the network's layers could reach."""
+def _convolution_rate(device: torch.device, way: Way) -> float:
+    """GFLOP/s of one 3x3 convolution, forward, whose data a CPU's cache holds: what the layers could reach."""
     channels, side, batch = LAYER
+    kind = torch.bfloat16 if way.half else torch.float32
     x, weight = torch.rand(batch, channels, side, side), torch.rand(channels, channels, 3, 3)
-    x, weight = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (x, weight))
+    x, weight = (tensor.to(device, kind, memory_format=torch.channels_last) for tensor in (x, weight))
     with torch.inference_mode():
-        seconds = best_of(lambda: F.conv2d(x, weight, padding=1))
+        seconds = best_of(lambda: _timed(device, lambda: F.conv2d(x, weight, padding=1)))
     return 2e-9 * batch * side**2 * channels**2 * 9 / seconds
+
+
+def _gpu_ceiling(way: Way) -> Facts:
+    """The GPU's matrix product in this way's precision in GFLOP/s, and copying in GB/s (read and written)."""
+    device = torch.device("cuda")
+    kind = torch.bfloat16 if way.half else torch.float32
+    one = torch.rand(GPU_MATRIX, GPU_MATRIX, device=device, dtype=kind)
+    source = torch.empty(GPU_COPIED, dtype=torch.uint8, device=device)
+    product_s = best_of(lambda: _timed(device, lambda: one @ one))
+    copy_s = best_of(lambda: _timed(device, source.clone))
+    return {"sgemm_gflops": 2e-9 * GPU_MATRIX**3 / product_s, "copy_gb_s": 2e-9 * GPU_COPIED / copy_s}
 
 
 def main(argv: list[str]) -> int:
@@ -130,7 +211,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--variant", type=Variant.model_validate_json, required=True)
     parser.add_argument("--channels", type=int, required=True)
     parser.add_argument("--size", type=int, nargs=2)
-    parser.add_argument("--way", choices=WAYS)
+    parser.add_argument("--way", choices=(*INFERENCE, *STEP))
     parser.add_argument("--out", type=Path)
     parser.add_argument("--crop", type=int)
     parser.add_argument("--batch", type=int)
@@ -140,9 +221,14 @@ def main(argv: list[str]) -> int:
     try:
         if given.action == "inference":
             width, height = given.size
-            facts = inference(given.variant, given.channels, width, height, given.way, given.out)
+            size = given.batch, height, width
+            facts = inference(given.variant, given.channels, size, given.way, given.out)
         else:
-            facts = training_steps(given.variant, given.channels, given.crop, given.batch, given.rounds, given.way)
+            numbers = given.crop, given.batch, given.rounds
+            facts = training_steps(given.variant, given.channels, *numbers, given.way)
+    except torch.OutOfMemoryError:
+        sys.stderr.write("the GPU's memory does not hold it\n")
+        return 1
     except DDNetError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -96,14 +96,16 @@ def test_whole_images_by_every_way_in_rows_and_a_picture(tmp_path: Path, capsys:
     assert str(table) in capsys.readouterr().out
 
 
-def test_training_steps_by_every_way_start_from_the_same_loss(tmp_path: Path) -> None:
+def test_training_steps_by_several_ways_start_from_the_same_loss(tmp_path: Path) -> None:
     given = ["--crop", "32", "--batch", "2", "--only", "ddnet_1b", "--channels", "4", "--rounds", "2", "--turns", "1"]
+    given += ["--ways", "ours,bf16"]
     assert main(["bench", "step", *given, "--out", str(tmp_path)]) == 0
     [table] = tmp_path.glob("step-*.csv")
-    plain, ours = rows_in(table)
-    assert (plain["part"], ours["part"], ours["than"]) == ("plain", "ours", "plain")
-    assert float(ours["deviation"]) < 1e-4 and plain["gflop"] == ours["gflop"]
-    for row in (plain, ours):
+    plain, ours, half = rows_in(table)
+    assert [row["part"] for row in (plain, ours, half)] == ["plain", "ours", "bf16"] and ours["than"] == "plain"
+    assert float(ours["deviation"]) < 1e-4 and plain["gflop"] == ours["gflop"] == half["gflop"]
+    assert 0 < float(half["deviation"]) < 1e-2
+    for row in (plain, ours, half):
         rate = float(row["gflop"]) / float(row["wall_s"])
         assert float(row["gflop_s"]) == pytest.approx(rate, rel=1e-2)
         assert float(row["of_sgemm"]) == pytest.approx(rate / float(row["sgemm_gflops"]), rel=1e-2)
@@ -151,6 +153,9 @@ def test_metrics_beside_other_packages_one_thread(tmp_path: Path, weights_folder
         (["step", "--crop", "40"], "--crop 40 --batch 4: crops are multiples of 16 from 32 to 1024"),
         (["data", "--crop", "4096"], "multiples of 16 from 32 to 1024"),
         (["data", "--only", "ddnet_9b"], "ddnet_9b"),
+        (["step", "--ways", "ours,bf61"], "--ways: no way 'bf61'; did you mean 'bf16'?"),
+        (["inference", "--ways", "tf32"], "--ways: no way 'tf32'"),
+        (["inference", "--batch", "0"], "--batch 0: at least 1 image"),
         (["step", "--turns", "0"], "--turns 0: at least 1"),
         (["step", "--rounds", "0"], "at least 1 round"),
     ],

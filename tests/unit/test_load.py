@@ -279,3 +279,20 @@ def test_the_released_network_is_loaded_with_published_depth() -> None:
     assert ddnet.load("ddnet").restore(image).shape == image.shape
     (Path.cwd() / "ddnet").mkdir()  # a folder of that name changes nothing
     assert ddnet.load("ddnet").source == str(file)
+
+
+@pytest.mark.parametrize("smallest", [0, 1 << 40])
+def test_half_precision_and_tiles_are_near_but_not_the_same(smallest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ddnet.models.banded.SMALLEST_BYTES", smallest)  # in bands, or as a whole
+    folder, image = run_of("ddnet_1b"), picture(96, 112)
+    depth = image[..., 0].copy()
+    full, half = ddnet.load(folder).restore(image, depth), ddnet.load(folder, half=True).restore(image, depth)
+    assert 0 < np.abs(half - full).max() < 0.02 and half.dtype == np.float32
+    tiled = ddnet.load(folder).restore(image, depth, tile=64)
+    assert 0 < np.abs(tiled - full).mean() < 0.05
+    np.testing.assert_array_equal(ddnet.load(folder).restore(image, depth, tile=112), full)
+
+
+def test_what_has_no_half_precision_says_so() -> None:
+    with pytest.raises(DDNetError, match="ebdb: it has no half precision; load it without half=True"):
+        ddnet.load("ebdb", half=True)
