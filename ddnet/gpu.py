@@ -76,9 +76,12 @@ def own_gpus(count: int = 1, locks: Path | None = None) -> Iterator[list[str]]:
     folder = locks or Path(tempfile.gettempdir(), f"ddnet-gpus-{os.getuid()}")
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as places:
+        said = False
         while len(own := _free_places(folder, gpus, count, places)) < count:
             places.close()  # all or none: two jobs that hold a part each would wait for ever
-            log.info("waiting for %d of these GPUs: %s", count, ", ".join(gpus))
+            if not said:
+                log.info("waiting for %d of these GPUs: %s", count, ", ".join(gpus))
+                said = True
             time.sleep(POLL_S)
         os.environ[VISIBLE] = ",".join(own)
         try:

@@ -107,6 +107,7 @@ def _step_facts(turns: Sequence[Row], plain: Sequence[Row], ceiling: Row) -> Row
         "wall_s": wall, "cpu_s": cpu, "gflop": flop, "gflop_s": rate,
         "of_sgemm": rate / rates["sgemm_gflops"], "of_convolution": rate / rates["convolution_gflops"],
         "peak_memory_mib": peak, "memory_share": peak / max(turn["peak_memory_mib"] for turn in plain),
+        "convolution_share": turns[0].get("convolution_share", ""),
         "deviation": abs(turns[0]["first_loss"] / plain[0]["first_loss"] - 1),
     }  # fmt: skip
 

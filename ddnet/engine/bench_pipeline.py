@@ -24,6 +24,7 @@ COLUMNS = (
     "hardware", "processors", "commit", "dirty", "date",
 )  # fmt: skip
 ALL, SNAKEMAKE = "all", "snakemake, nothing to do"
+COPIES = {"reference", "mlartifacts"}  # folders of results that hold manifests a second time
 LONGEST_PAUSE = 60.0  # s without any job; beyond it, the run did not go on in one piece
 
 
@@ -44,7 +45,8 @@ def finished_jobs(folder: Path, preset: str) -> list[Job]:
         DDNetError: there are none, or they did not run in one piece.
     """
     files = [file for place in ("data", "results") for file in (folder / place).rglob("*manifest.json")]
-    manifests = [json.loads(file.read_text(encoding="utf-8")) for file in files if "reference" not in file.parts]
+    files = [file for file in files if not COPIES & set(file.relative_to(folder).parts)]
+    manifests = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     jobs = sorted(
         (_job(manifest) for manifest in manifests if manifest.get("preset") == preset and manifest.get("startup_s")),
         key=lambda job: job.began,

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddnet.config import Perceptual, Variant
@@ -138,7 +139,7 @@ def inference(variant: Variant, channels: int, size: tuple[int, int, int], name:
 
 
 def training_steps(variant: Variant, channels: int, crop: int, batch: int, rounds: int, name: str) -> Facts:
-    """Seconds of `rounds` training steps, the losses of the first two, the counted FLOP, and what the device reaches.
+    """Seconds of `rounds` training steps, the first one's loss, the counted FLOP, and what the device reaches.
 
     Args:
         name: `plain`: 32 bits, weights and images in NCHW, Adam as PyTorch has it by default; `tf32`: the same in a
@@ -179,7 +180,22 @@ def training_steps(variant: Variant, channels: int, crop: int, batch: int, round
     seconds = [_timed(device, step)[:2] for _ in range(rounds)]
     found: Facts = {"seconds": seconds, "first_loss": first, "gflop": counter.get_total_flops() / 1e9}
     found |= {"peak_memory_mib": _peak_mib(device), "convolution_gflops": _convolution_rate(device, way)}
+    if not way.compiled:
+        found["convolution_share"] = _convolution_share(device, step)
     return found | (_gpu_ceiling(way) if device.type == "cuda" else {})
+
+
+def _convolution_share(device: torch.device, step: Callable[[], float]) -> float:
+    """Share of a step's time, by PyTorch's profiler, that convolutions take, forward and backward."""
+    cuda = device.type == "cuda"
+    kinds = [ProfilerActivity.CPU, ProfilerActivity.CUDA] if cuda else [ProfilerActivity.CPU]
+    with profile(activities=kinds) as profiler:
+        _timed(device, step)
+    seconds: dict[bool, float] = {True: 0.0, False: 0.0}
+    for event in profiler.key_averages():
+        if event.key.startswith("aten::"):
+            seconds["conv" in event.key] += event.self_device_time_total if cuda else event.self_cpu_time_total
+    return seconds[True] / sum(seconds.values())
 
 
 def _convolution_rate(device: torch.device, way: Way) -> float:

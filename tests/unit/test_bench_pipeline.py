@@ -31,7 +31,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write(tmp_path, "results/runs/smoke/a/manifest.json", 10, 8.0)
     write(tmp_path, "data/smoke/scenes.manifest.json", 20, 9.0, 1.0, rule="render", processors=cpu_count())
     write(tmp_path, "results/runs/other/manifest.json", 59, 8.0, preset="other")
-    write(tmp_path, "results/reference/manifest.json", 59, 8.0)
+    for copies in ("reference", "mlartifacts/1"):
+        write(tmp_path, f"results/{copies}/manifest.json", 10, 8.0)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
