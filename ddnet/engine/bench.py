@@ -34,8 +34,9 @@ Row = dict[str, Any]
 KEY = ("system", "part", "width", "height", "channels", "batch")
 COLUMNS = (
     *KEY, "times_faster", "than", "wall_s", "cpu_s", "peak_memory_mib", "memory_share", "work_memory_mib", "deviation",
-    "gflop", "gflop_s", "of_sgemm", "of_convolution", "convolution_share", "threads", "sgemm_gflops", "convolution_gflops", "copy_gb_s",
-    "load_1min", "hardware", "processors", "commit", "dirty", "date", "weights", "note",
+    "gflop", "gflop_s", "of_sgemm", "of_convolution", "convolution_share", "threads", "sgemm_gflops",
+    "convolution_gflops", "copy_gb_s", "load_1min", "hardware", "processors", "commit", "dirty", "date", "weights",
+    "note",
 )  # fmt: skip
 STAND_IN = "stand-in"
 SMALLEST, LARGEST = 32, 16384  # pixels of a side
