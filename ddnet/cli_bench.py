@@ -87,7 +87,7 @@ def bench_data(arguments: argparse.Namespace) -> None:
     print(HEADER, flush=True)
     numbers = (arguments.channels, arguments.crop, arguments.batch)
     bench(variant, *numbers, records, lambda row: print(line(row), flush=True))
-    print(f"all columns: {records.file}")
+    _finish(records, "Loading a training crop")
 
 
 def bench_metrics(arguments: argparse.Namespace) -> None:
@@ -110,11 +110,13 @@ def bench_pipeline(arguments: argparse.Namespace) -> None:
     """Work, start-up and waiting of the run in the working directory."""
     from ddnet.engine.bench_pipeline import COLUMNS, HEADER, KEY, line
     from ddnet.engine.bench_pipeline import bench_pipeline as bench
+    from ddnet.report.bench_figure import draw_pipeline
 
     records = Records(arguments.out, "pipeline", device_name(), COLUMNS, KEY)
     print(HEADER, flush=True)
     bench(Path.cwd(), arguments.preset, records, lambda row: print(line(row), flush=True))
-    print(f"all columns: {records.file}")
+    figure = draw_pipeline(records.file, arguments.preset, records.file.with_suffix(".png"))
+    print(f"all columns: {records.file}; picture: {figure}")
 
 
 def bench_tiles(arguments: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from ddnet.config import Patches, Variant
 from ddnet.data.index import describe_pair
 from ddnet.data.patch_set import PatchSet, training_set_place
 from ddnet.data.patches import extract_patches
-from ddnet.engine.bench import Records, Row, best_of, rounded
+from ddnet.engine.bench import Records, Row, best_of, measure_ceiling, rounded
 from ddnet.engine.bench_networks import OURS, PLAIN, training_turn
 from ddnet.engine.evaluate import best_device
 from ddnet.engine.measured_metrics import picture_pair
@@ -23,11 +23,13 @@ from ddnet.images import FloatArray, read_image, write_image
 from ddnet.plan import cpu_count
 from ddnet.tensors import to_tensor
 
-KEY = ("part", "crop", "batch")
+SYSTEM = "a crop"
+KEY = ("system", "part", "width", "height", "channels", "batch")
 COLUMNS = (
-    *KEY, "times_faster", "crop_ms", "step_ms", "waiting_share", "network", "channels", "place", "load_1min",
+    *KEY, "times_faster", "wall_s", "of_copy", "step_s", "waiting_share", "network", "place", "copy_gb_s", "load_1min",
     "hardware", "processors", "commit", "dirty", "date",
 )  # fmt: skip
+CROP_BYTES = 7 * (2 + 4)  # per pixel: image, target and depth, read at 16 bits and written at 32
 FIRST_TOUCH = "first touch, per image pair"
 IMAGES, IMAGE = 4, (1680, 1120)  # pairs, and their width and height: DPDD's
 DROP = 0.3
@@ -38,9 +40,10 @@ def bench_data(
 ) -> None:
     """Rows of loading: crops from PNG files, crops from the memory-mapped images, and making those from image files.
 
-    `waiting_share` is the loading's share of loading and step together, if nothing goes on beside it; the step is
-    that of `variant`, the faster the network the larger. Files are in the system's cache, as they are after the
-    first epoch where memory holds the set.
+    `wall_s` is that of one crop, `of_copy` its share of the rate at which all processors copy memory. `waiting_share` is
+    the loading's share of loading and step together, if nothing goes on beside it; the step is that of `variant`, the
+    faster the network the larger. Files are in the system's cache, as they are after the first epoch where memory holds
+    the set.
 
     Raises:
         DDNetError: a step cannot be measured, or the temporary folder's disk is too small.
@@ -48,8 +51,8 @@ def bench_data(
     device = best_device()
     turn = training_turn(variant, channels, crop, batch, rounds=5, way=OURS)
     step_s = float(np.median([wall for wall, _ in turn["seconds"]]))
-    known = {"crop": crop, "batch": batch, "network": variant.name, "channels": channels, "step_ms": 1e3 * step_s}
-    known |= {"load_1min": os.getloadavg()[0]}
+    known = {"system": SYSTEM, "width": crop, "height": crop, "channels": channels, "batch": batch}
+    known |= {"load_1min": rounded(os.getloadavg()[0]), "copy_gb_s": measure_ceiling()["copy_gb_s"]}
     with tempfile.TemporaryDirectory(prefix="ddnet-bench-") as folder:
         first_s = _first_touch(Path(folder), crop)
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
@@ -57,10 +60,12 @@ def bench_data(
         ours, plain = _ours(Path(folder), batch, place, device), _plain(Path(folder), batch, device)
         seconds = {PLAIN: best_of(plain), OURS: best_of(ours)}
     for part, found in seconds.items():
-        row = known | {"part": part, "crop_ms": 1e3 * found / batch, "waiting_share": found / (found + step_s)}
-        row |= {"times_faster": seconds[PLAIN] / found, "place": place} if part == OURS else {"place": "disk"}
+        row = known | {"part": part, "wall_s": found / batch, "network": variant.name, "step_s": step_s}
+        row |= {"waiting_share": found / (found + step_s), "place": place if part == OURS else "disk"}
+        row |= {"of_copy": 1e-9 * CROP_BYTES * crop**2 * batch / found / known["copy_gb_s"]}
+        row |= {"times_faster": seconds[PLAIN] / found} if part == OURS else {}
         show(records.add({key: rounded(value) if isinstance(value, float) else value for key, value in row.items()}))
-    show(records.add({"part": FIRST_TOUCH, "crop": crop, "batch": batch, "crop_ms": rounded(1e3 * first_s)}))
+    show(records.add(known | {"part": FIRST_TOUCH, "wall_s": rounded(first_s)}))
 
 
 def _first_touch(folder: Path, crop: int) -> float:
@@ -116,12 +121,17 @@ def _plain(folder: Path, batch: int, device: torch.device) -> Callable[[], objec
     return load
 
 
-HEADER = f"{'loading':<30}{'faster':>8}{'ms a crop':>11}{'ms a step':>11}{'waiting':>9}"
+HEADER = f"{'loading':<30}{'faster':>8}{'ms a crop':>11}{'of copying':>12}{'ms a step':>11}{'waiting':>9}"
 
 
 def line(row: Row) -> str:
     """A row in brief, under HEADER."""
+
+    def cell(name: str, form: str, scale: float = 1) -> str:
+        return format(scale * row[name], form) if row[name] != "" else ""
+
     faster = f"{row['times_faster']:.3g} x" if row["times_faster"] else ""
-    step = f"{row['step_ms']:.4g}" if row["step_ms"] else ""
-    waiting = f"{row['waiting_share']:.2%}" if row["waiting_share"] else ""
-    return f"{row['part']:<30}{faster:>8}{row['crop_ms']:>11.3g}{step:>11}{waiting:>9}"
+    return (
+        f"{row['part']:<30}{faster:>8}{cell('wall_s', '.3g', 1e3):>11}{cell('of_copy', '.2g'):>12}"
+        f"{cell('step_s', '.4g', 1e3):>11}{cell('waiting_share', '.2%'):>9}"
+    )

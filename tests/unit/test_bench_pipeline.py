@@ -63,6 +63,7 @@ def test_a_row_per_rule_and_of_the_whole(run: Path, capsys: pytest.CaptureFixtur
     total = sum(float(whole[name]) for name in ("work_share", "startup_share", "waiting_share"))
     assert total == pytest.approx(1, abs=1e-3) and whole["jobs"] == "2" and float(whole["wall_s"]) == 20
     assert float(rows["snakemake, nothing to do"]["wall_s"]) > 0
+    assert file.with_suffix(".png").stat().st_size > 10_000
     assert str(file.relative_to(run)) in capsys.readouterr().out
     assert main(["bench", "pipeline", "--preset", "other", "--out", "bench"]) == 1
     assert "no preset 'other'" in capsys.readouterr().err
