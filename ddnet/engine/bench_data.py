@@ -40,8 +40,8 @@ def bench_data(
 ) -> None:
     """Rows of loading: crops from PNG files, crops from the memory-mapped images, and making those from image files.
 
-    `wall_s` is that of one crop, `of_copy` its share of the rate at which all processors copy memory. `waiting_share` is
-    the loading's share of loading and step together, if nothing goes on beside it; the step is that of `variant`, the
+    `wall_s` is that of one crop, `of_copy` its share of the rate at which all processors copy memory. `waiting_share`
+    is the loading's share of loading and step together, if nothing goes on beside it; the step is that of `variant`, the
     faster the network the larger. Files are in the system's cache, as they are after the first epoch where memory holds
     the set.
 
@@ -51,7 +51,7 @@ def bench_data(
     device = best_device()
     turn = training_turn(variant, channels, crop, batch, rounds=5, way=OURS)
     step_s = float(np.median([wall for wall, _ in turn["seconds"]]))
-    known = {"system": SYSTEM, "width": crop, "height": crop, "channels": channels, "batch": batch}
+    known: Row = {"system": SYSTEM, "width": crop, "height": crop, "channels": channels, "batch": batch}
     known |= {"load_1min": rounded(os.getloadavg()[0]), "copy_gb_s": measure_ceiling()["copy_gb_s"]}
     with tempfile.TemporaryDirectory(prefix="ddnet-bench-") as folder:
         first_s = _first_touch(Path(folder), crop)
