@@ -41,9 +41,9 @@ def bench_data(
     """Rows of loading: crops from PNG files, crops from the memory-mapped images, and making those from image files.
 
     `wall_s` is that of one crop, `of_copy` its share of the rate at which all processors copy memory. `waiting_share`
-    is the loading's share of loading and step together, if nothing goes on beside it; the step is that of `variant`, the
-    faster the network the larger. Files are in the system's cache, as they are after the first epoch where memory holds
-    the set.
+    is the loading's share of loading and step together, if nothing goes on beside it; the step is that of `variant`:
+    the faster the network, the larger. Files are in the system's cache, as they are after the first epoch where memory
+    holds the set.
 
     Raises:
         DDNetError: a step cannot be measured, or the temporary folder's disk is too small.
