@@ -165,6 +165,10 @@ class Training(Strict):
     augment: bool = Field(False, description="random flips and quarter turns")
     validate_every: float = Field(1 / 45, gt=0, le=1, description="fraction of the training between validations")
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    compile: bool = Field(
+        False,
+        description="torch.compile of the network: for long trainings on a GPU; the first steps take a minute more",
+    )
 
 
 class Evaluation(Strict):

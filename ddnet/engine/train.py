@@ -30,7 +30,7 @@ from ddnet.files import atomic_path, sha256, write_json
 from ddnet.images import read_image
 from ddnet.losses import DeblurLoss, VggFeatures
 from ddnet.memory import keep_freed_memory
-from ddnet.models import build_model, count_parameters, initialise
+from ddnet.models import banded, build_model, count_parameters, initialise
 from ddnet.provenance import Stopwatch, stable_hash
 from ddnet.tensors import channels_last, crop_to, pad_to_multiple, to_tensor
 from ddnet.weights import load_trunk
@@ -90,7 +90,7 @@ class Progress:
 
 @dataclass
 class Setup:
-    """The pieces that `fit` works with; `model` is `network` as Fabric wraps it."""
+    """The pieces that `fit` works with; `model` is `network` as Fabric wraps it, compiled if asked for."""
 
     fabric: Any
     network: nn.Module
@@ -121,7 +121,7 @@ def setup(inputs: Inputs) -> Setup:
     features = VggFeatures(load_trunk(spec.perceptual.trunk, inputs.weights)) if spec.perceptual.weight else None
     loss = channels_last(DeblurLoss(spec.perceptual, features))
     optimizer = torch.optim.Adam(network.parameters(), lr=spec.lr, betas=(0.9, 0.999), fused=True)
-    model, optimizer = fabric.setup(network, optimizer)
+    model, optimizer = fabric.setup(torch.compile(network) if spec.compile else network, optimizer)
     total = spec.steps or spec.epochs * patches.steps_per_epoch(spec.batch)
     return Setup(fabric, network, model, optimizer, fabric.to_device(loss), patches, total)
 
@@ -242,7 +242,8 @@ def fit(
             continue
         sums = parts.fabric.all_reduce(torch.from_numpy(sums).to(parts.fabric.device)).cpu().numpy()
         # Before validation, whose best weights would outlive a restart: a diverged network must not be among them.
-        psnr, error = validate(parts.model, inputs) if np.isfinite(sums).all() else (np.nan, np.nan)
+        with parts.fabric.autocast():
+            psnr, error = validate(parts.network, inputs) if np.isfinite(sums).all() else (np.nan, np.nan)
         if np.isnan(psnr):
             raise DDNetError(
                 f"{inputs.variant.name} seed {inputs.seed}: the loss is no longer finite at step {progress.step}; "
@@ -297,7 +298,7 @@ def validate(model: nn.Module, inputs: Inputs) -> tuple[float, float]:
         image, size = pad_to_multiple(to_tensor(read_image(scene.image)).to(device))
         depth = None if store is None else pad_to_multiple(to_tensor(store(scene)).to(device))[0]
         target = to_tensor(read_image(scene.target)).to(device)
-        restored = crop_to(model(image, depth), size).float().clamp(0, 1)
+        restored = crop_to(banded.forward(model, image, depth), size).float().clamp(0, 1)
         psnrs.append(-10 * torch.log10(F.mse_loss(restored, target)).item())
         errors.append(F.l1_loss(restored, target).item())
     model.train()

@@ -1,4 +1,5 @@
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -269,3 +270,15 @@ def test_damaged_and_foreign_models_are_refused_in_one_line(tmp_path: Path) -> N
     torch.save({"weights": {}}, path)
     with pytest.raises(DDNetError, match="not a model written by this suite"):
         load_run(path)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler for the processor")
+def test_a_compiled_network_trains_alike_and_is_saved_as_itself(inputs: Inputs, tmp_path: Path) -> None:
+    spec = inputs.training.model_copy(update={"steps": 2, "validate_every": 0.5})
+    inputs = replace(inputs, variant=VARIANTS["unet"], training=spec)
+    train(inputs, tmp_path / "eager")
+    train(replace(inputs, training=spec.model_copy(update={"compile": True})), tmp_path / "compiled")
+    eager, compiled = state(tmp_path / "eager"), state(tmp_path / "compiled")
+    assert eager.keys() == compiled.keys()
+    for name, tensor in eager.items():
+        torch.testing.assert_close(compiled[name], tensor, rtol=0, atol=1e-5)
