@@ -6,6 +6,10 @@ every job of the `smoke` preset to its bound.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from PIL import Image
+
 from ddnet.config import Settings, Variant
 
 SMALL = 1000  # a job with torch, on small images
@@ -13,32 +17,39 @@ FEATURES = 60  # float32 features that a training step of one branch keeps, in u
 RESTORING = 6  # full-size float32 features of the network's width that exist at once while an image is restored
 MEASURING = 700  # bytes per pixel of LPIPS
 SYSTEM_WIDTH = 64
-DPDD_PIXELS, PHOTOGRAPH_PIXELS = 2320 * 1536, 24_000_000  # RealDOF's largest; a usual camera's
+DPDD_PIXELS = 2320 * 1536  # RealDOF's largest
 
 
 def image_pixels(settings: Settings) -> int:
-    """Pixels of the largest image, known or supposed."""
+    """Pixels of the largest image; of a user's own folder by the files' headers."""
     data = settings.data
-    if data.kind == "embedded":
-        return data.size**2
-    return DPDD_PIXELS if data.kind == "dpdd" else PHOTOGRAPH_PIXELS
+    if data.kind != "folder":
+        return data.size**2 if data.kind == "embedded" else DPDD_PIXELS
+    sizes = [DPDD_PIXELS]
+    for picture in data.pictures():
+        with (
+            suppress(OSError, Image.DecompressionBombError),
+            Image.open(picture) as image,
+        ):  # what is no picture is refused when it is indexed
+            sizes.append(image.width * image.height)
+    return max(sizes)
 
 
-def training_mb(settings: Settings, variant: Variant | None, gpu: bool) -> int:
+def training_mb(settings: Settings, variant: Variant | None, pixels: int, gpu: bool) -> int:
     """Of training a variant, or a compared system; on a GPU the features are in its own memory."""
     spec = settings.training
     crops = 0 if gpu else spec.batch * spec.patches.size**2
     branches, width = (len(variant.branches), settings.model.width) if variant else (2, SYSTEM_WIDTH)
-    validation = 0 if gpu else RESTORING * 4 * width * image_pixels(settings)
+    validation = 0 if gpu else RESTORING * 4 * width * pixels
     return SMALL + (FEATURES * 4 * branches * width * crops + validation) // 10**6
 
 
-def evaluation_mb(settings: Settings, gpu: bool) -> int:
+def evaluation_mb(settings: Settings, pixels: int, gpu: bool) -> int:
     """Of restoring and measuring the test sets."""
     features = 0 if gpu else RESTORING * 4 * max(settings.model.width, SYSTEM_WIDTH)
-    return SMALL + (features + MEASURING) * image_pixels(settings) // 10**6
+    return SMALL + (features + MEASURING) * pixels // 10**6
 
 
-def decoding_mb(settings: Settings) -> int:
+def decoding_mb(pixels: int) -> int:
     """Of a job that decodes images, several at a time."""
-    return SMALL + 200 * image_pixels(settings) // 10**6
+    return SMALL + 200 * pixels // 10**6

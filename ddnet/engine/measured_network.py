@@ -51,7 +51,7 @@ class Way(NamedTuple):
 
     channels_last: bool = False  # and, in training, the fused optimiser and freed memory that is kept
     bands: bool = False
-    tf32: bool = False
+    tf32: bool | None = False  # of a GPU; None: as PyTorch has it by default, and training with it
     half: bool = False  # bfloat16 where autocast allows it; weights stay in 32 bits
     compiled: bool = False
 
@@ -65,9 +65,9 @@ INFERENCE = {
 STEP = {
     PLAIN: Way(),
     "tf32": Way(tf32=True),
-    OURS: Way(channels_last=True),
-    "bf16": Way(channels_last=True, half=True),
-    "compiled": Way(channels_last=True, half=True, compiled=True),
+    OURS: Way(channels_last=True, tf32=None),
+    "bf16": Way(channels_last=True, tf32=None, half=True),
+    "compiled": Way(channels_last=True, tf32=None, half=True, compiled=True),
 }
 
 
@@ -76,9 +76,9 @@ def _autocast(way: Way) -> torch.autocast:
 
 
 def _prepare(way: Way) -> torch.device:
-    """Set the precision of a GPU's 32-bit arithmetic; torch's own choice is TF32 for convolutions alone."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = way.tf32
-    torch.backends.cudnn.benchmark = way.channels_last
+    """Set the precision of a GPU's 32-bit arithmetic; PyTorch's own choice is TF32 for convolutions alone."""
+    if way.tf32 is not None:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = way.tf32
     return best_device()
 
 

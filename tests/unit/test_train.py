@@ -9,7 +9,7 @@ import torch
 
 from ddnet.cli import CONFIG
 from ddnet.config import Model, Patches, Perceptual, Training, load_variants
-from ddnet.data.index import describe_pair
+from ddnet.data.index import Scene, describe_pair
 from ddnet.data.patch_set import PatchSet
 from ddnet.data.patches import extract_patches
 from ddnet.engine import train as training
@@ -23,16 +23,22 @@ from ddnet.images import write_depth16, write_image
 VARIANTS = load_variants(CONFIG / "variants.yaml")
 
 
-@pytest.fixture
-def inputs(tmp_path: Path) -> Inputs:
+def toy_scenes(folder: Path) -> list[Scene]:
+    """Three training scenes of 32 x 48 px and one for validation."""
     scenes = []
     for number in range(4):
         target = np.random.default_rng(number).random((32, 48, 3)).astype(np.float32)
-        image, sharp = tmp_path / f"{number}.png", tmp_path / f"{number}-target.png"
+        image, sharp = folder / f"{number}.png", folder / f"{number}-target.png"
         write_image(image, 0.5 * target + 0.25)
         write_image(sharp, target)
         split = "train" if number < 3 else "val"
         scenes.append(describe_pair("toy", split, f"s{number}", "indoor", image, sharp, None))
+    return scenes
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Inputs:
+    scenes = toy_scenes(tmp_path)
     extract_patches(scenes[:3], tmp_path / "patches", Patches(size=32, stride=0.5, drop=0))
     estimate_depth(scenes, "constant", tmp_path / "depth")
     return Inputs(

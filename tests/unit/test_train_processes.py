@@ -7,32 +7,24 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from test_train import toy_scenes
 
 from ddnet.cli import CONFIG
 from ddnet.config import Model, Patches, Perceptual, Training, load_variants
-from ddnet.data.index import describe_pair
 from ddnet.data.patches import extract_patches
 from ddnet.engine.checkpoint import load_run
 from ddnet.engine.estimate_depth import estimate_depth
 from ddnet.engine.train import Inputs
 from ddnet.engine.train_processes import train_in_processes
 from ddnet.errors import DDNetError
-from ddnet.images import write_image
 from ddnet.losses import DeblurLoss, VggFeatures
 
 
 @pytest.fixture
 def inputs(tmp_path: Path, weights_folder: Path) -> Inputs:
-    scenes = []
-    for number in range(4):
-        target = np.random.default_rng(number).random((32, 48, 3)).astype(np.float32)
-        image, sharp = tmp_path / f"{number}.png", tmp_path / f"{number}-target.png"
-        write_image(image, 0.5 * target + 0.25)
-        write_image(sharp, target)
-        scenes.append(describe_pair("toy", "train" if number < 3 else "val", f"s{number}", "", image, sharp, None))
+    scenes = toy_scenes(tmp_path)
     extract_patches(scenes[:3], tmp_path / "patches", Patches(size=32, stride=0.5, drop=0))
     estimate_depth(scenes, "constant", tmp_path / "depth")
     perceptual = Perceptual(weight=0.01, trunk="vgg16", crops=3)  # of four: unequal in the two halves of a batch

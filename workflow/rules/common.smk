@@ -21,7 +21,7 @@ from ddnet.plan import (
     memory_mb,
     slug,
 )
-from ddnet.plan_memory import decoding_mb, evaluation_mb, training_mb
+from ddnet.plan_memory import decoding_mb, evaluation_mb, image_pixels, training_mb
 from ddnet.plan_systems import system_needs
 
 CONFIG_FOLDER = Path(workflow.basedir) / "workflow" / "config"
@@ -69,6 +69,7 @@ def make_plan():
 
 
 PLAN, SOURCES, GPUS, DEVICES, PICTURES, FINISHED = make_plan()
+PIXELS = image_pixels(PLAN.settings)
 DEPTH_SOURCES = {slug(name): name for name in PLAN.depth_sources}
 
 # `--cores 8` on a machine with two: a job then asks for four of the eight for each processor it really uses, so that

@@ -40,7 +40,7 @@ else:
             "logs/{preset}/index_photographs.log",
         threads: TOTAL_CORES
         resources:
-            mem_mb=decoding_mb(PLAN.settings),
+            mem_mb=decoding_mb(PIXELS),
         params:
             data=PLAN.part("data")["data"],
             splits=sha256(ROOT / "ddnet" / "data" / "splits" / "dpdd.csv")[:12],
@@ -58,7 +58,7 @@ rule audit_data:
         "logs/{preset}/audit_data.log",
     threads: CORES_PER_CPU
     resources:
-        mem_mb=decoding_mb(PLAN.settings),
+        mem_mb=decoding_mb(PIXELS),
     params:
         code=PLAN.code(["ddnet.data.audit"], script="audit_data"),
     script:
@@ -102,7 +102,7 @@ rule extract_patches:
         "logs/{preset}/extract_patches.log",
     threads: CORES_PER_CPU
     resources:
-        mem_mb=decoding_mb(PLAN.settings),
+        mem_mb=decoding_mb(PIXELS),
     params:
         patches=PLAN.part("training")["training"]["patches"],
         code=PLAN.code(["ddnet.data.patches"], script="extract_patches"),

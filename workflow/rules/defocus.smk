@@ -22,7 +22,7 @@ rule evaluate_defocus_map:
         map=one_of(MAPS),
     threads: CORES_PER_CPU
     resources:
-        mem_mb=evaluation_mb(PLAN.settings, False),
+        mem_mb=evaluation_mb(PLAN.settings, PIXELS, False),
     params:
         dataset=PLAN.datasets[0],
         panels=PLAN.settings.evaluation.panels,

@@ -21,7 +21,7 @@ rule evaluate:
     threads: CORES_PER_CPU
     resources:
         gpu=min(1, GPUS),
-        mem_mb=evaluation_mb(PLAN.settings, bool(GPUS)),
+        mem_mb=evaluation_mb(PLAN.settings, PIXELS, bool(GPUS)),
     params:
         evaluation=PLAN.part("evaluation")["evaluation"],
         variant=lambda wildcards: PLAN.variants[wildcards.variant].model_dump(

@@ -27,7 +27,7 @@ rule train_system:
     threads: CORES_PER_CPU
     resources:
         gpu=min(1, GPUS),
-        mem_mb=training_mb(PLAN.settings, None, bool(GPUS)),
+        mem_mb=training_mb(PLAN.settings, None, PIXELS, bool(GPUS)),
     params:
         training=lambda wildcards: PLAN.training_of(wildcards.system),
         code=lambda wildcards: PLAN.code(
@@ -97,7 +97,7 @@ rule evaluate_baseline:
     threads: CORES_PER_CPU
     resources:
         gpu=min(1, GPUS),
-        mem_mb=evaluation_mb(PLAN.settings, bool(GPUS)),
+        mem_mb=evaluation_mb(PLAN.settings, PIXELS, bool(GPUS)),
     params:
         evaluation=PLAN.part("evaluation")["evaluation"],
         baseline=lambda wildcards: dumped_baselines([wildcards.baseline])[0],

@@ -18,7 +18,7 @@ rule train:
     resources:
         gpu=DEVICES if GPUS else 0,
         mem_mb=lambda wildcards: training_mb(
-            PLAN.settings, PLAN.variants[wildcards.variant], bool(GPUS)
+            PLAN.settings, PLAN.variants[wildcards.variant], PIXELS, bool(GPUS)
         ),
     params:
         settings=PLAN.part("model", "training"),
