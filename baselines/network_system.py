@@ -25,6 +25,7 @@ from ddnet.errors import DDNetError
 from ddnet.files import atomic_path
 from ddnet.models import count_parameters
 from ddnet.tensors import channels_last, pad_to_multiple, to_array, to_tensor
+from ddnet.torch_files import load_torch
 
 FloatArray = NDArray[np.float32]
 Shapes = dict[str, tuple[int, ...]]
@@ -241,15 +242,7 @@ def read_torch(path: Path, title: str) -> Any:
     Raises:
         DDNetError: no such file, not such a file, or there are other things in it.
     """
-    if not path.is_file():
-        raise DDNetError(f"{path}: no such file; fetch the published weights of {title}")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types for damaged files
-        raise DDNetError(
-            f"{path}: not a readable PyTorch file of tensors ({type(error).__name__}); "
-            f"fetch the published weights of {title} again"
-        ) from None
+    return load_torch(path, f"fetch the published weights of {title} again")
 
 
 def _whole_number(arrays: Any, name: str, values: Collection[int], path: Path, title: str) -> int:

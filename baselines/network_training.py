@@ -30,9 +30,10 @@ from ddnet.errors import DDNetError
 from ddnet.files import atomic_path, sha256
 from ddnet.images import read_image
 from ddnet.losses import VggFeatures
-from ddnet.memory import keep_freed_memory
+from ddnet.memory import keep_freed_memory, out_of_memory
 from ddnet.models import count_parameters
 from ddnet.provenance import stable_hash
+from ddnet.stopping import Stopped, held_back
 from ddnet.tensors import channels_last
 from ddnet.weights import load_trunk
 
@@ -47,13 +48,17 @@ HISTORY_COLUMNS = ("step", "lr", "loss", "val_psnr", "seconds")
 
 @dataclass
 class Progress:
-    """What changes while training, apart from weights and optimiser; saved with them."""
+    """What changes while training, apart from weights and optimiser; saved with them.
+
+    `losses` are those of the steps after the last validation.
+    """
 
     step: int = 0
     best_psnr: float = -math.inf
     best_step: int = 0
     seconds: float = 0.0
     history: list[list[float]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -201,30 +206,38 @@ def validate(parts: Setup) -> float:
 def fit(parts: Setup, progress: Progress, best: dict[str, Tensor], save: Callable[[dict[str, Tensor]], None]) -> Any:
     """Run the remaining steps; returns the weights of the best validation."""
     title, every = parts.kind.title, max(1, round(parts.recipe.validate_every * parts.steps))
-    began, before, at_start, losses = time.perf_counter(), progress.seconds, progress.step, []
-    while progress.step < parts.steps:
-        rate = learning_rate(parts.recipe, progress.step, parts.steps)
-        losses.append(train_step(parts, progress.step))
-        progress.step += 1
-        if not math.isfinite(losses[-1]):
-            raise DDNetError(
-                f"{title}: the loss is {losses[-1]} at step {progress.step}; lower lr, which is {parts.recipe.lr:g}"
-            )
-        if progress.step % every and progress.step != parts.steps:
-            continue
-        psnr, mean = validate(parts), float(np.mean(losses))
-        progress.seconds = before + time.perf_counter() - began
-        progress.history.append([progress.step, rate, mean, psnr, progress.seconds])
-        if psnr > progress.best_psnr:
-            progress.best_psnr, progress.best_step = psnr, progress.step
-            best = {name: value.detach().cpu().clone() for name, value in parts.system.model.state_dict().items()}
-        left = (time.perf_counter() - began) / (progress.step - at_start) * (parts.steps - progress.step)
-        log.info(
-            "%s: step %d/%d  loss %.5f  val %.2f dB (best %.2f)  ETA %d:%02d",
-            title, progress.step, parts.steps, mean, psnr, progress.best_psnr, *divmod(round(left), 60),
-        )  # fmt: skip
-        losses = []
-        save(best)
+    began, before, at_start = time.perf_counter(), progress.seconds, progress.step
+    with held_back() as asked:
+        while progress.step < parts.steps:
+            rate = learning_rate(parts.recipe, progress.step, parts.steps)
+            progress.losses.append(train_step(parts, progress.step))
+            progress.step += 1
+            if not math.isfinite(progress.losses[-1]):
+                raise DDNetError(
+                    f"{title}: the loss is {progress.losses[-1]} at step {progress.step}; lower lr, which is "
+                    f"{parts.recipe.lr:g}"
+                )
+            progress.seconds = before + time.perf_counter() - began
+            if progress.step % every == 0 or progress.step == parts.steps:
+                psnr, mean = validate(parts), float(np.mean(progress.losses))
+                progress.seconds = before + time.perf_counter() - began
+                progress.history.append([progress.step, rate, mean, psnr, progress.seconds])
+                if psnr > progress.best_psnr:
+                    progress.best_psnr, progress.best_step = psnr, progress.step
+                    state = parts.system.model.state_dict()
+                    best = {name: value.detach().cpu().clone() for name, value in state.items()}
+                left = (time.perf_counter() - began) / (progress.step - at_start) * (parts.steps - progress.step)
+                log.info(
+                    "%s: step %d/%d  loss %.5f  val %.2f dB (best %.2f)  ETA %d:%02d",
+                    title, progress.step, parts.steps, mean, psnr, progress.best_psnr, *divmod(round(left), 60),
+                )  # fmt: skip
+                progress.losses = []
+                save(best)
+            if (stop := asked()) and progress.step < parts.steps:
+                if progress.losses:
+                    save(best)
+                log.info("%s: state saved at step %d of %d", title, progress.step, parts.steps)
+                raise Stopped(stop)
     return best
 
 
@@ -239,7 +252,8 @@ def train(
 ) -> dict[str, Any]:
     """Train a system; writes `out` as its class reads it, and history.csv beside it.
 
-    An interrupted training of the same recipe and data resumes by itself from state/last.ckpt beside `out`.
+    An interrupted training of the same recipe and data resumes by itself from state/last.ckpt beside `out`; that stays
+    until `discard_state`.
 
     Args:
         scenes_val: of the validation, which chooses the weights to keep; never test scenes.
@@ -266,9 +280,11 @@ def train(
             parts = setup(kind, scenes_val, patches, trunks, recipe)
             progress, best = _resume(state_file, digest, parts)
             best = fit(parts, progress, best, lambda kept: _save(state_file, digest, parts, progress, kept))
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
             raise DDNetError(
-                f"{kind.title}: the GPU's memory does not hold this training; use one with more, "
+                f"{kind.title}: this device's memory does not hold this training; use one with more, "
                 "DDNET_TRAINING_SET=disk, or a lower training.batch"
             ) from None
     width = recipe.width or kind.width
@@ -278,8 +294,6 @@ def train(
     sizes["residual"] = int(recipe.output == "residual")
     save_weights(out, {name: best[name] for name in used.state_dict()}, width, **sizes)
     _write_history(out.with_name("history.csv"), progress.history)
-    state_file.unlink(missing_ok=True)
-    state_file.parent.rmdir()
     return {
         "val_psnr": progress.best_psnr,
         "best_step": progress.best_step,

@@ -26,8 +26,10 @@ from ddnet.config import (
 )
 from ddnet.errors import DDNetError
 from ddnet.gpu import visible_gpus
+from ddnet.log import disk_problem
 from ddnet.plan import ROOT, TABLES, Plan
 from ddnet.registry import did_you_mean, names
+from ddnet.stopping import Stopped, stoppable
 
 CONFIG = ROOT / "workflow" / "config"
 PRESETS = ("embedded", "smoke", "paper", "paper-short", "folder")
@@ -239,12 +241,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; bad input is one line on standard error and exit status 1."""
     arguments = parser().parse_args(argv)
     try:
-        arguments.run(arguments)
-        sys.stdout.flush()
+        with stoppable():
+            arguments.run(arguments)
+            sys.stdout.flush()
     except DDNetError as error:
         print(f"ddnet: {error}", file=sys.stderr)
         return 1
+    except Stopped as stop:
+        print(f"ddnet: {stop}", file=sys.stderr)
+        return stop.status
     except BrokenPipeError:  # whoever reads, `head` for one, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if not (words := disk_problem(error)):
+            raise
+        print(f"ddnet: {words}", file=sys.stderr)
         return 1
     return 0

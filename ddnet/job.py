@@ -13,6 +13,7 @@ from typing import Any
 from ddnet.files import sha256, write_json
 from ddnet.gpu import own_gpus
 from ddnet.log import job_log
+from ddnet.only_run import leave_with_main
 from ddnet.plan import job_threads
 from ddnet.provenance import Stopwatch, stable_hash, startup_s
 
@@ -36,6 +37,7 @@ def workflow_job(job: Any) -> Iterator[None]:
     own = next((Path(path) for path in outputs if Path(path).name == OWN), None)
     startup, watch, path = startup_s(), Stopwatch(), own or manifest_path(outputs[0])
     declared = dict(getattr(job, "resources", {}).items())
+    leave_with_main()
     with job_log(str(job.log)), own_gpus(declared["gpu"]) if declared.get("gpu") else nullcontext():
         if own is None:
             path.unlink(missing_ok=True)

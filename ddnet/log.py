@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ddnet.errors import DDNetError
+from ddnet.memory import out_of_memory
+from ddnet.stopping import Stopped, stoppable
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +23,12 @@ FIRST_LINE_S, NEXT_LINE_S = 5.0, 10.0
 
 @contextmanager
 def job_log(file: str | Path | None = None) -> Iterator[None]:
-    """Log to the terminal and to `file`; a DDNetError or a full disk ends the process with one line and status 1."""
+    """Log to the terminal and to `file`; what goes wrong on the user's side ends the process with one line.
+
+    That is a DDNetError, the disk (full, read-only, forbidden), too little memory: status 1; and a signal to leave:
+    status 128 and the signal's number. Any other exception is ours, and keeps its traceback.
+    """
+    logging.raiseExceptions = False  # a full disk is reported once, not for every line of the log
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if file:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
@@ -32,15 +39,36 @@ def job_log(file: str | Path | None = None) -> Iterator[None]:
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
-        yield
+        with stoppable():
+            yield
     except DDNetError as error:
         logging.error("error: %s", error)
         sys.exit(1)
+    except Stopped as stop:
+        logging.error("%s; what is finished is kept, and the same command goes on from there", stop)
+        sys.exit(stop.status)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not (words := disk_problem(error)):
             raise
-        logging.error("error: the disk is full at %s; free some space and run again", error.filename or Path.cwd())
+        logging.error("error: %s", words)
         sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        logging.error("error: memory does not suffice for this job; free some, or run fewer at a time: --cores 1")
+        sys.exit(1)
+
+
+def disk_problem(error: OSError) -> str:
+    """What a disk refused, and what to do, in one line; empty where the error has another cause."""
+    where = error.filename or Path.cwd()
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"the disk is full at {where}, or a limit on file sizes is reached; free some space and run again"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"{where}: {error.strerror}; make it writable for this user, or work in another folder, and run again"
+    if error.errno in (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE):
+        return f"{where}: {error.strerror}; correct that and run again"
+    return ""
 
 
 def format_bytes(count: float) -> str:

@@ -46,3 +46,12 @@ def freed_memory_kept() -> Iterator[None]:
         if _library():
             _set(USUAL)
             _library().malloc_trim(0)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory, of the processor or of a GPU, did not suffice."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"  # torch's, which is not imported here
+        or "can't allocate memory" in str(error)  # torch's word on a processor, a plain RuntimeError
+    )

@@ -31,7 +31,9 @@ import numpy as np
 import torch
 
 from ddnet.errors import DDNetError
-from ddnet.files import atomic_path, sha256, write_json
+from ddnet.fetch.place import only_one
+from ddnet.files import sha256, write_json
+from ddnet.torch_files import load_torch, save_torch
 
 log = logging.getLogger(__name__)
 
@@ -244,7 +246,7 @@ def _hub_cache() -> Path:
 
 
 def _features(path: Path) -> dict[str, torch.Tensor]:
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = load_torch(path, "delete it and fetch the weights again")
     return {key: value for key, value in state.items() if key.startswith("features.")}
 
 
@@ -287,9 +289,10 @@ def fetch_weights(required: Sequence[str], optional: Sequence[str], folder: str 
         DDNetError: unknown name, wrong digest anywhere, or a required trunk that no source gave.
     """
     folder = Path(folder)
-    manifest = read_manifest(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     failed = []
-    with tempfile.TemporaryDirectory(prefix="ddnet-weights-") as scratch:
+    with only_one("weights", folder), tempfile.TemporaryDirectory(prefix="ddnet-weights-") as scratch:
+        manifest = read_manifest(folder)
         sources = _Sources(folder, Path(scratch))
         for name in dict.fromkeys((*required, *optional)):
             _known(name)
@@ -304,8 +307,7 @@ def fetch_weights(required: Sequence[str], optional: Sequence[str], folder: str 
                 if name in required:
                     failed.append(name)
             else:
-                with atomic_path(folder / entry["file"]) as temporary:
-                    torch.save(state, temporary)
+                save_torch(folder / entry["file"], state)
                 entry["sha256"] = sha256(folder / entry["file"])
                 log.info("weights %s from %s", name, entry["source"])
             manifest[name] = entry
@@ -334,5 +336,4 @@ def load_trunk(name: str, folder: str | Path) -> dict[str, torch.Tensor]:
         raise DDNetError(f"weights '{name}' are unavailable: {entry['reason']}")
     if not _is_current(entry, folder):
         raise DDNetError(f"{folder / entry['file']}: in manifest.json but missing; fetch the weights again")
-    state = torch.load(folder / entry["file"], map_location="cpu", weights_only=True)
-    return dict(state)
+    return dict(load_torch(folder / entry["file"], "delete it and fetch the weights again"))

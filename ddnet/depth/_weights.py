@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import nn
 
 from ddnet.depth._network import DepthNetwork
 from ddnet.errors import DDNetError
-from ddnet.files import atomic_path
+from ddnet.torch_files import load_torch, save_torch
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,7 @@ def save_fitted(
         for network, scenes in zip(networks, fitted_on, strict=True)
     ]
     content: dict[str, Any] = dict(folds[0]) if len(folds) == 1 else {"folds": folds}
-    with atomic_path(path) as temporary:
-        torch.save({**content, "height": size[0], "width": size[1]}, temporary)
+    save_torch(path, {**content, "height": size[0], "width": size[1]})
 
 
 def load_encoder(network: DepthNetwork, state: Mapping[str, Any], path: str | Path) -> None:
@@ -125,13 +123,7 @@ def _ready(network: DepthNetwork) -> DepthNetwork:
 def _read(path: str | Path) -> Mapping[str, Any]:
     if not Path(path).is_file():
         raise DDNetError(f"{path}: no such depth weights; 'ddnet data status' says where they come from")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DDNetError(
-            f"{path}: not a PyTorch weights file ({reason}); delete it and fetch or fit it again"
-        ) from error
+    content = load_torch(path, "delete it and fetch or fit it again")
     if not isinstance(content, Mapping):
         raise DDNetError(f"{path}: holds a {type(content).__name__}; expected a dictionary of weights")
     return content

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from ddnet.config import Variant
 from ddnet.errors import DDNetError
-from ddnet.files import atomic_path
 from ddnet.models import build_model
+from ddnet.torch_files import load_torch, save_torch
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,7 @@ class Run:
 def save_run(path: Path, model: nn.Module, variant: Variant, info: dict[str, Any]) -> None:
     """Write `model.pt`: state dict, variant, and `info`, which must hold `width` and `output`."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with atomic_path(path) as temporary:
-        torch.save({"state_dict": state, "variant": variant.model_dump(mode="json"), "info": info}, temporary)
+    save_torch(path, {"state_dict": state, "variant": variant.model_dump(mode="json"), "info": info})
 
 
 def load_run(path: Path) -> Run:
@@ -50,12 +49,7 @@ def load_run(path: Path) -> Run:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise DDNetError(f"{path}: no such model file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types for damaged files; all mean the same to the reader
-        raise DDNetError(f"{path}: unreadable ({type(error).__name__}); delete it and run again") from None
+    content = load_torch(path, "delete it, if it is there, and run again")
     if not isinstance(content, dict):
         raise DDNetError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")
     return content
@@ -63,8 +57,15 @@ def _load(path: Path) -> dict[str, Any]:
 
 def save_state(path: Path, stamp: str, state: dict[str, Any]) -> None:
     """Write the resume state, stamped with the digest of the configuration it belongs to."""
-    with atomic_path(path) as temporary:
-        torch.save({"stamp": stamp, **state}, temporary)
+    save_torch(path, {"stamp": stamp, **state})
+
+
+def discard_state(run: Path) -> None:
+    """Remove a finished training's resume state, once whoever asked for it has recorded that it is finished.
+
+    Before, a process killed between the last step and that record would lose the whole training.
+    """
+    shutil.rmtree(run / "state", ignore_errors=True)
 
 
 def load_state(path: Path, stamp: str) -> dict[str, Any] | None:

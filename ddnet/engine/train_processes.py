@@ -18,6 +18,8 @@ from pydantic import TypeAdapter
 
 from ddnet.engine.train import Inputs, train
 from ddnet.errors import DDNetError
+from ddnet.only_run import VARIABLE, OnlyRun, leave_with_main
+from ddnet.stopping import Stopped, stoppable
 
 log = logging.getLogger(__name__)
 
@@ -40,17 +42,23 @@ def train_in_processes(inputs: Inputs, out: Path, processes: int) -> None:
         given.write_bytes(TypeAdapter(Inputs).dump_json(inputs))
         launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
         with Path(folder, "stderr").open("w+", encoding="utf-8", errors="replace") as noise:
+            lock = OnlyRun(Path(folder, "lock"))
+            lock.take(tied=False)
             group = subprocess.Popen(
                 (sys.executable, "-m", *launcher, "-m", MODULE, str(given), str(out)),
-                env=os.environ | {"OMP_NUM_THREADS": str(threads)}, stdout=subprocess.PIPE, stderr=noise, text=True,
+                env=os.environ | {"OMP_NUM_THREADS": str(threads), VARIABLE: str(lock.path)},
+                stdout=subprocess.PIPE, stderr=noise, text=True,
             )  # fmt: skip
             try:
                 for line in group.stdout or ():
                     log.info("%s", line.rstrip())
                 status = group.wait()
-            finally:
-                group.terminate()  # an interrupted parent leaves nobody behind
+            except BaseException:  # an interrupted parent leaves nobody behind; by its lock not even a killed one does
+                group.terminate()
+                for line in group.stdout or ():
+                    log.info("%s", line.rstrip())
                 group.wait()
+                raise
             if said.is_file():
                 raise DDNetError(said.read_text(encoding="utf-8"))
             if status:
@@ -67,11 +75,15 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout, force=True)
     for name in ("lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    leave_with_main()
     try:
-        train(TypeAdapter(Inputs).validate_json(given.read_bytes()), out)
+        with stoppable():
+            train(TypeAdapter(Inputs).validate_json(given.read_bytes()), out)
     except DDNetError as error:
         given.with_name(SAID).write_text(str(error), encoding="utf-8")
         return 1
+    except Stopped as stop:
+        return stop.status
     return 0
 
 

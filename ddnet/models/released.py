@@ -15,6 +15,7 @@ import torch
 
 from ddnet.errors import DDNetError
 from ddnet.models.ddnet import DDNet
+from ddnet.torch_files import load_torch
 
 _CELLS = {"64": 0, "128": 1, "256": 2, "512": 3}  # named after the feature size at 512 px: 1/8 to full
 _CONVS = {"0": "conv1", "2": "conv2", "3.conv_du.0": "attention.squeeze", "3.conv_du.2": "attention.excite"}
@@ -67,10 +68,7 @@ def load_released(path: Path) -> DDNet:
     Raises:
         DDNetError: unreadable file, unknown or missing keys, or shapes that do not fit; names the first of them.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types for damaged files
-        raise DDNetError(f"{path}: unreadable ({type(error).__name__}); download it again") from None
+    content = load_torch(path, "download it again")
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise DDNetError(f"{path}: expected a dictionary with the entry 'state_dict'")
     published: dict[str, torch.Tensor] = content["state_dict"]

@@ -12,6 +12,7 @@ from ddnet.config import (
 from ddnet.errors import DDNetError
 from ddnet.files import sha256
 from ddnet.gpu import devices_per_training, jobs_per_gpu, visible_gpus
+from ddnet.only_run import OnlyRun, pass_on_stops
 from ddnet.plan import (
     ROOT,
     TABLES,
@@ -70,6 +71,25 @@ def make_plan():
 
 PLAN, SOURCES, GPUS, DEVICES, PICTURES, FINISHED = make_plan()
 PIXELS = image_pixels(PLAN.settings)
+ONLY = OnlyRun(Path(".snakemake") / f"ddnet-{PLAN.settings.preset}.lock")
+
+
+def begin_run():
+    """Of the main process: nobody else runs this preset here, and who stops this run stops its jobs."""
+    if not workflow.is_main_process:
+        return
+    try:
+        # Jobs on a cluster go on without whoever submitted them.
+        ONLY.take(tied=workflow.resource_settings.nodes is None)
+    except DDNetError as error:
+        raise SystemExit(f"error: {error}") from None
+    pass_on_stops()
+
+
+onstart:
+    begin_run()
+
+
 DEPTH_SOURCES = {slug(name): name for name in PLAN.depth_sources}
 
 # `--cores 8` on a machine with two: a job then asks for four of the eight for each processor it really uses, so that

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from ddnet.data.index import panel_scenes, read_index
-from ddnet.engine.checkpoint import load_run
+from ddnet.engine.checkpoint import discard_state, load_run
 from ddnet.engine.estimate_depth import DepthStore
 from ddnet.engine.evaluate import (
     ModelRestorer,
@@ -28,6 +28,7 @@ torch.set_num_threads(job_threads(job.threads))
 with workflow_job(job):
     watch, spec, out = Stopwatch(), job.params.evaluation, Path(job.output.images).parent
     run = load_run(Path(job.input.model))
+    discard_state(out)  # Snakemake has recorded the training
     depths = DepthStore(Path(job.input.depth).parent) if job.input.depth else lambda scene: None
     scenes = read_index(job.input.index, split="test")
     panels = panel_scenes(scenes, spec["panels"])

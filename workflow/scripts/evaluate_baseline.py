@@ -7,6 +7,7 @@ import torch
 from baselines import build
 from ddnet.config import Baseline
 from ddnet.data.index import read_index
+from ddnet.engine.checkpoint import discard_state
 from ddnet.engine.evaluate import best_device, evaluate, write_evaluation, write_per_image, write_timing
 from ddnet.job import workflow_job
 from ddnet.metrics import build_metrics
@@ -21,6 +22,8 @@ with workflow_job(job):
     metrics, unavailable = build_metrics(job.params.evaluation["metrics"], weights, str(best_device()))
     scenes, rows = read_index(job.input.index, split="test"), []
     learned = Path(job.input.learned) if job.input.learned else None
+    if learned:
+        discard_state(learned.parent)  # Snakemake has recorded the training
     for dataset in filter(baseline.measured_on, dict.fromkeys(scene.dataset for scene in scenes)):
         restorer = build(baseline, learned, dataset)
         same = [scene for scene in scenes if scene.dataset == dataset]
