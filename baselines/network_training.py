@@ -25,7 +25,7 @@ from baselines.residual import learn_difference, start_as_identity
 from ddnet.config import Perceptual, Recipe
 from ddnet.data.index import Scene
 from ddnet.data.patch_set import PatchSet, training_set_place
-from ddnet.engine.checkpoint import load_state, save_state
+from ddnet.engine.checkpoint import load_state, save_state, whole_state
 from ddnet.errors import DDNetError
 from ddnet.files import atomic_path, sha256
 from ddnet.images import read_image
@@ -320,12 +320,13 @@ def _resume(path: Path, digest: str, parts: Setup) -> tuple[Progress, dict[str, 
     state = load_state(path, digest)
     if state is None:
         return Progress(), {}
-    parts.objective.load_state_dict(state["objective"])
-    parts.optimiser.load_state_dict(state["optimiser"])
-    torch.set_rng_state(state["rng"])
-    if state["rng_cuda"] is not None:
-        torch.cuda.set_rng_state(state["rng_cuda"])
-    progress = Progress(**state["progress"])
+    with whole_state(path):
+        parts.objective.load_state_dict(state["objective"])
+        parts.optimiser.load_state_dict(state["optimiser"])
+        torch.set_rng_state(state["rng"])
+        if state["rng_cuda"] is not None:
+            torch.cuda.set_rng_state(state["rng_cuda"])
+        progress = Progress(**state["progress"])
     log.info("%s: resuming at step %d", parts.kind.title, progress.step)
     return progress, state["best"]
 

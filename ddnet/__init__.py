@@ -5,12 +5,18 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ddnet._torchvision_shim import install as _install_torchvision_shim
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
+
+# A few bytes can claim to be a picture of any size; medium format has 150 million pixels. OpenCV, whose own limit is
+# six times as high, asks the environment once, when it is first imported.
+MOST_PIXELS = 180_000_000
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))
 
 # Must be in place before anything imports torchvision; costs nothing until then.
 _install_torchvision_shim()

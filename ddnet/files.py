@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import hashlib
 import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from ddnet.errors import DDNetError
 
 _LEFTOVER = re.compile(r"\..+\.tmp-[a-z0-9_]{8}(\.\w+)?")
 _tidied: set[Path] = set()
@@ -81,6 +84,50 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` as indented JSON with sorted keys, atomically."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def read_json(path: str | os.PathLike[str], fix: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        fix: what to do about a damaged file; ends the message.
+
+    Raises:
+        DDNetError: no such file, or it is not JSON, or not an object.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DDNetError(f"{path}: no such file; {fix}") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested without end
+        raise DDNetError(f"{path}: not JSON ({str(error)[:100]}); {fix}") from None
+    if not isinstance(value, dict):
+        raise DDNetError(f"{path}: holds a {type(value).__name__}, not an object of names and values; {fix}")
+    return value
+
+
+def read_rows(path: str | os.PathLike[str], columns: Sequence[str], fix: str) -> list[dict[str, str]]:
+    """Read a CSV whose columns must be these, one dictionary per row.
+
+    Args:
+        fix: what to do about a damaged file; ends the message.
+
+    Raises:
+        DDNetError: no such file, other columns, a row with too few or too many cells, or no text.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as stream:
+            header, *rows = csv.reader(stream, strict=True) or [[]]
+    except FileNotFoundError:
+        raise DDNetError(f"{path}: no such file; {fix}") from None
+    except (ValueError, csv.Error) as error:  # not UTF-8, a NUL, a quote without end, an enormous cell, an empty file
+        raise DDNetError(f"{path}: not a readable CSV ({str(error)[:100]}); {fix}") from None
+    if tuple(header) != tuple(columns):
+        raise DDNetError(f"{path}: columns must be {','.join(columns)}; {fix}")
+    for number, row in enumerate(rows, 2):
+        if len(row) != len(columns):
+            raise DDNetError(f"{path}: line {number} has {len(row)} cells for {len(columns)} columns; {fix}")
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

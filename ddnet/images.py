@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ddnet import MOST_PIXELS
 from ddnet.errors import DDNetError
 from ddnet.files import atomic_path
 
@@ -23,11 +24,20 @@ def _read_raw(path: str | Path) -> RawArray:
 
     if not Path(path).is_file():
         raise DDNetError(f"{path}: no such image file")
-    raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    try:
+        raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # of more pixels than it may read
+        raw = None
     if raw is None:
-        raise DDNetError(f"{path}: not a readable image (truncated, or not PNG/JPEG/TIFF); fetch or export it again")
+        most = f"{MOST_PIXELS // 10**6} million pixels"
+        raise DDNetError(
+            f"{path}: not a readable image (truncated, not PNG/JPEG/TIFF, or of more than {most}); "
+            "fetch or export it again"
+        )
     if raw.dtype not in (np.uint8, np.uint16):
         raise DDNetError(f"{path}: pixels are {raw.dtype}; allowed are uint8 and uint16")
+    if raw.ndim == 3 and raw.shape[2] not in (3, 4):
+        raise DDNetError(f"{path}: has {raw.shape[2]} channels; allowed are grey, RGB and RGB with alpha")
     return raw
 
 
@@ -65,9 +75,14 @@ def read_image(path: str | Path) -> FloatArray:
 def _write_png(path: str | Path, raw: RawArray) -> None:
     import cv2
 
+    try:
+        done, content = cv2.imencode(Path(path).suffix, raw)
+    except cv2.error:
+        done = False
+    if not done:
+        raise DDNetError(f"{path}: could not be written as an image; use the ending .png")
     with atomic_path(path) as temporary:
-        if not cv2.imwrite(str(temporary), raw):
-            raise DDNetError(f"{path}: could not be written as an image; use the ending .png and check the free space")
+        temporary.write_bytes(content.tobytes())  # not by OpenCV, which would not say why a disk refuses
 
 
 def write_image(path: str | Path, image: FloatArray, bits: int = 16) -> None:

@@ -28,9 +28,9 @@ def image_pixels(settings: Settings) -> int:
     sizes = [DPDD_PIXELS]
     for picture in data.pictures():
         with (
-            suppress(OSError, Image.DecompressionBombError),
+            suppress(Exception),  # of many types; what is no picture is refused when it is indexed
             Image.open(picture) as image,
-        ):  # what is no picture is refused when it is indexed
+        ):
             sizes.append(image.width * image.height)
     return max(sizes)
 

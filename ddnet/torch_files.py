@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +54,35 @@ def _require_modest(path: Path) -> None:
     size = path.stat().st_size
     if unpacked > UNPACKED_FACTOR * size + UNPACKED_SLACK:
         raise DDNetError(f"{path}: {size} bytes that claim to unpack to {unpacked}; this is no file of weights")
+
+
+def check_state(expected: Mapping[str, torch.Tensor], state: Any, where: str, fix: str) -> dict[str, torch.Tensor]:
+    """The tensors of a state dict, if they are those of a network: finite numbers of its names and shapes.
+
+    Args:
+        expected: the network's own; tensors on the `meta` device will do.
+        where: file, and what of it; begins the message.
+        fix: ends it.
+
+    Raises:
+        DDNetError: they are not; names the first that is missing, unknown or of another kind or shape.
+    """
+    if not isinstance(state, Mapping):
+        raise DDNetError(f"{where}: a {type(state).__name__} where named tensors belong; {fix}")
+    if missing := sorted(expected.keys() - state.keys()):
+        raise DDNetError(f"{where}: weights do not fit: {len(missing)} are missing, the first is {missing[0]}; {fix}")
+    if unknown := sorted(str(name) for name in state.keys() - expected.keys()):
+        first = unknown[0][:60]
+        raise DDNetError(f"{where}: weights do not fit: {len(unknown)} are unknown, the first is {first}; {fix}")
+    for name, wanted in expected.items():
+        value = state[name]
+        if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_complex():
+            raise DDNetError(f"{where}: '{name}' is no plain tensor; {fix}")
+        if value.shape != wanted.shape or value.is_floating_point() != wanted.is_floating_point():
+            same = value.is_floating_point() == wanted.is_floating_point()
+            kinds = ["" if same else f"{tensor.dtype} ".removeprefix("torch.") for tensor in (value, wanted)]
+            sizes = [f"{kind}{tuple(tensor.shape)}" for kind, tensor in zip(kinds, (value, wanted), strict=True)]
+            raise DDNetError(f"{where}: '{name}' is {sizes[0]}, expected {sizes[1]}; {fix}")
+        if not torch.isfinite(value).all():
+            raise DDNetError(f"{where}: '{name}' has values that are not finite; {fix}")
+    return dict(state)

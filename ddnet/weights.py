@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import http.client
 import io
-import json
 import logging
 import pickle
 import socket
@@ -32,7 +31,7 @@ import torch
 
 from ddnet.errors import DDNetError
 from ddnet.fetch.place import only_one
-from ddnet.files import sha256, write_json
+from ddnet.files import read_json, sha256, write_json
 from ddnet.torch_files import load_torch, save_torch
 
 log = logging.getLogger(__name__)
@@ -44,6 +43,7 @@ SDIST_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b
 NETWORK_TIMEOUT_S = 20.0  # an offline machine should learn so quickly
 
 Manifest = dict[str, dict[str, str]]
+ENTRY = ("status", "sha256", "source", "reason", "file")
 
 
 @dataclass(frozen=True)
@@ -255,11 +255,11 @@ def read_manifest(folder: str | Path) -> Manifest:
     path = Path(folder) / "manifest.json"
     if not path.is_file():
         return {}
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise DDNetError(f"{path}: not JSON ({error}); delete it and fetch the weights again") from None
-    return dict(manifest)
+    manifest = read_json(path, fix := "delete it and fetch the weights again")
+    for name, entry in manifest.items():
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ENTRY):
+            raise DDNetError(f"{path}: entry '{name}' must have the texts {', '.join(ENTRY)}; {fix}")
+    return manifest
 
 
 def _known(name: str) -> None:

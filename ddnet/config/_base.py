@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ddnet.errors import DDNetError
 
+MOST_VALUES = 100_000
+
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -50,24 +52,49 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> DDNet
             allowed = _field_names(model, item["loc"])
             near = difflib.get_close_matches(str(item["loc"][-1]), allowed, n=1, cutoff=0.4)
             hint = f"did you mean '{near[0]}'?" if near else f"allowed: {', '.join(allowed)}"
-            problems.append(f"unknown key '{path}'; {hint}")
+            problems.append(f"unknown key '{path[:80]}'; {hint}")
         elif not path:  # of the values together
             problems.append(item["msg"].removeprefix("Value error, "))
         else:
-            problems.append(f"'{path}' is {item['input']!r}: {item['msg']}")
-    return DDNetError(f"{where}: " + " | ".join(problems))
+            problems.append(f"'{path[:80]}' is {brief(item['input'])}: {item['msg'][:300]}")
+    more = f" | and {len(problems) - 8} more" if len(problems) > 8 else ""
+    return DDNetError(f"{where}: " + " | ".join(problems[:8]) + more)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
+    """The `key: value` lines of a file, as plain values.
+
+    Raises:
+        DDNetError: no such file, not YAML, something else than keys and values, or far more of it than settings have.
+    """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        _require_modest(values, path)
+    except (FileNotFoundError, IsADirectoryError):
         raise DDNetError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise DDNetError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # not UTF-8, no date, unhashable keys, ...
+        raise DDNetError(f"{path}: not valid YAML: {' '.join(str(error).split())[:300]}") from None
     if not isinstance(values, dict):
         raise DDNetError(f"{path}: expected 'key: value' lines at the top level")
     return values
+
+
+def _require_modest(values: Any, path: Path) -> None:
+    """Refuse a few lines of references to references that stand for more values than memory holds."""
+    left, waiting = MOST_VALUES, [values]
+    while waiting:
+        value = waiting.pop()
+        left -= 1
+        if left < 0:
+            raise DDNetError(f"{path}: more than {MOST_VALUES} values; settings have a few hundred")
+        if isinstance(value, dict | list | tuple | set):
+            waiting += [*value.keys(), *value.values()] if isinstance(value, dict) else list(value)
+
+
+def brief(value: Any) -> str:
+    """A value as it is written in Python, in no more characters than a message bears."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -90,6 +117,8 @@ def read_entries(path: Path, model: type[M], what: str) -> dict[str, M]:
     """
     entries = {}
     for name, values in read_yaml(path).items():
+        if not isinstance(name, str) or len(name) > 100 or not name.isprintable():
+            raise DDNetError(f"{path}: {what} {brief(name)}: a name must be a text of up to 100 characters")
         if not isinstance(values, dict):
             keys = ", ".join(key for key in model.model_fields if key != "name")
             raise DDNetError(f"{path}: {what} '{name}' needs {{key: value}} after the colon; keys are {keys}")

@@ -6,7 +6,6 @@ the embedded benchmark, where right pairs keep a wide distance from them (`audit
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 
 from ddnet.data.index import MOST_THREADS, Scene
 from ddnet.errors import DDNetError
+from ddnet.files import read_json
 from ddnet.images import FloatArray, read_image
 from ddnet.log import Progress
 from ddnet.plan import cpu_count
@@ -158,7 +158,10 @@ def _photographs(looks: Sequence[Look]) -> list[str]:
         record = one.scene.image.with_name("scene.json")
         if one.scene.depth_m is None or not record.is_file():
             continue
-        for name in json.loads(record.read_text(encoding="utf-8"))["photographs"]:
+        names = read_json(record, "render the scene again").get("photographs")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise DDNetError(f"{record}: 'photographs' must be a list of names; render the scene again")
+        for name in names:
             other = used.setdefault(name, _group(one.scene))
             if other != _group(one.scene):
                 errors.append(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddnet.errors import DDNetError
-from ddnet.files import atomic_path, sha256
+from ddnet.files import atomic_path, read_rows, sha256
 from ddnet.images import RawArray, bit_depth, read_raw_rgb
 from ddnet.log import Progress
 from ddnet.plan import cpu_count
@@ -299,22 +299,37 @@ def read_index(path: str | Path, dataset: str | None = None, split: str | None =
     """Read the index, optionally only one dataset and/or split, in the order of the scene keys.
 
     Raises:
-        DDNetError: an index of another version.
+        DDNetError: no such file, an index of another version, or a line that is none.
     """
     root = Path(path).parent
     scenes = []
-    with Path(path).open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise DDNetError(f"{path}: columns must be {','.join(COLUMNS)}; delete it, and index the data again")
-        for record in reader:
-            row: dict[str, Any] = dict(record)
-            if (dataset and row["dataset"] != dataset) or (split and row["split"] != split):
-                continue
-            row |= {name: _located(row[name], root) if row[name] else None for name in PATHS}
-            row |= {name: int(row[name]) for name in ("height", "width", "bits")}
-            scenes.append(Scene(**row))
+    for record in read_rows(path, COLUMNS, fix := "delete it, and index the data again"):
+        row: dict[str, Any] = dict(record)
+        if problem := _row_problem(record):
+            raise DDNetError(f"{path}: {problem}; {fix}")
+        if (dataset and row["dataset"] != dataset) or (split and row["split"] != split):
+            continue
+        row |= {name: _located(row[name], root) if row[name] else None for name in PATHS}
+        row |= {name: int(row[name]) for name in ("height", "width", "bits")}
+        scenes.append(Scene(**row))
+    if len({scene.key for scene in scenes}) < len(scenes):
+        raise DDNetError(f"{path}: a scene stands there twice; {fix}")
     return scenes
+
+
+def _row_problem(row: Mapping[str, str]) -> str:
+    """Why a line of the index is none, in words; empty where it is one."""
+    for name in ("dataset", "split", "scene"):
+        if not row[name] or row[name] in (".", "..") or not row[name].isprintable() or {*row[name]} & {*"/\\"}:
+            return f"'{name}' is {row[name][:40]!r}, which names no file"
+    for name in ("height", "width", "bits"):
+        if not (row[name].isascii() and row[name].isdigit() and 0 < len(row[name]) < 7 and int(row[name])):
+            return f"'{name}' is {row[name][:40]!r}, not a number from 1 on"
+    if not row["image"] or not row["target"] or bool(row["left"]) != bool(row["right"]):
+        return f"scene {row['scene']} lacks an image, a target or one of two views"
+    if bad := [name for name in PATHS if not row[name].isprintable() or len(row[name]) > 4000]:
+        return f"'{bad[0]}' is {row[bad[0]][:40]!r}, which names no file"
+    return ""
 
 
 def panel_scenes(scenes: Sequence[Scene], count: int) -> list[Scene]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddnet.data.patches import ARRAYS, SCENE_COLUMNS, VIEWS, Raw
+from ddnet.arrays import read_npy
+from ddnet.data.patches import ARRAYS, PATCH_COLUMNS, SCENE_COLUMNS, VIEWS, Raw
 from ddnet.errors import DDNetError
+from ddnet.files import read_rows
 
 Place = Literal["disk", "ram", "gpu"]
 PLACE_VARIABLE = "DDNET_TRAINING_SET"
@@ -47,6 +49,10 @@ def training_set_place(needed: int, gpu_free: int | None) -> Place:
     return cast(Place, wanted)
 
 
+SCENES, PATCHES = "scenes.csv", "patches.csv"
+AGAIN = "delete the folder and extract the patches again"
+
+
 class PatchSet:
     """Random access to the extracted patches, and the batch order of a training run.
 
@@ -72,19 +78,20 @@ class PatchSet:
         views: bool = False,
     ) -> None:
         self.folder, self.place, self.device = folder, place, torch.device(device)
-        self.corners = np.loadtxt(folder / "patches.csv", delimiter=",", skiprows=1, dtype=np.int64, ndmin=2)
-        scenes = _read_scenes(folder)
-        self.sizes = [(int(row["height"]), int(row["width"])) for row in scenes]
-        offsets = [int(row["offset"]) for row in scenes]
+        self.corners = _numbers(folder / PATCHES, read_rows(folder / PATCHES, PATCH_COLUMNS, AGAIN), PATCH_COLUMNS)
+        places = _numbers(folder / SCENES, _read_scenes(folder), ("offset", "height", "width"))
+        self.sizes = [(height, width) for _, height, width in places.tolist()]
+        self._require_inside()
         if views and not self.has_views(folder):
             raise DDNetError(f"{folder / VIEWS}: the training images have no left and right views")
         names = (*ARRAYS, VIEWS) if views else ARRAYS
+        flat = [self._flat(folder / name, share, places) for share, name in zip((1, 1, 2), names)]
         self._images, self._targets, *rest = (
             [
-                flat[share * start : share * (start + 3 * height * width)].view(share * height, width, 3)
-                for start, (height, width) in zip(offsets, self.sizes, strict=True)
+                values[share * start : share * (start + 3 * height * width)].view(share * height, width, 3)
+                for start, height, width in places.tolist()
             ]
-            for share, flat in zip((1, 1, 2), self._resident(np.load(folder / name, mmap_mode="r") for name in names))
+            for share, values in zip((1, 1, 2), self._resident(flat))
         )
         self._views = rest[0] if rest else None  # the left one above the right one
         self._require_fit(depths)
@@ -100,6 +107,25 @@ class PatchSet:
                 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nor written to
                 tensor = torch.from_numpy(bits.copy() if self.place == "ram" else bits)
             yield tensor.to(self.device, copy=True) if self.place == "gpu" else tensor
+
+    @staticmethod
+    def _flat(path: Path, share: int, places: NDArray[np.int64]) -> Raw:
+        """All pictures of one kind, as they lie on disk, if there are as many values as `places` speak of."""
+        values = read_npy(path, AGAIN, mapped=True)
+        needed = max((share * (start + 3 * height * width) for start, height, width in places.tolist()), default=0)
+        if values.ndim != 1 or values.dtype != np.uint16 or len(values) < needed:
+            raise DDNetError(f"{path}: is {values.dtype} {values.shape}; expected uint16 ({needed},) or more; {AGAIN}")
+        return values
+
+    def _require_inside(self) -> None:
+        """Every patch lies within its image."""
+        sizes = np.array(self.sizes, np.int64).reshape(-1, 2)
+        position, top, left, size = self.corners.T
+        inside = position < len(sizes)
+        ends = np.stack([top + size, left + size], axis=1)[inside]
+        inside[inside] = (ends <= sizes[position[inside]]).all(axis=1)
+        if not len(self.corners) or not inside.all() or not size.all() or len(set(size.tolist())) > 1:
+            raise DDNetError(f"{self.folder / PATCHES}: patches outside of all images, or of several sizes; {AGAIN}")
 
     def _require_fit(self, depths: Sequence[Raw] | Raw | None) -> None:
         if depths is None:
@@ -128,7 +154,7 @@ class PatchSet:
     @staticmethod
     def has_views(folder: Path) -> bool:
         """Whether each training image has its left and right view there."""
-        return bool(np.load(folder / VIEWS, mmap_mode="r").size)
+        return bool(read_npy(folder / VIEWS, AGAIN, mapped=True).size)
 
     def __len__(self) -> int:
         """Number of patches."""
@@ -201,12 +227,19 @@ class PatchSet:
 
 
 def _read_scenes(folder: Path) -> list[dict[str, str]]:
-    path = folder / "scenes.csv"
-    with path.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        if tuple(reader.fieldnames or ()) != SCENE_COLUMNS:
-            raise DDNetError(f"{path}: columns must be {','.join(SCENE_COLUMNS)}; delete the folder, extract again")
-        return list(reader)
+    return read_rows(folder / SCENES, SCENE_COLUMNS, AGAIN)
+
+
+def _numbers(path: Path, rows: Sequence[dict[str, str]], names: Sequence[str]) -> NDArray[np.int64]:
+    """Columns of whole numbers from 0 on, (rows, names).
+
+    Raises:
+        DDNetError: something else stands there.
+    """
+    cells = [[row[name] for name in names] for row in rows]
+    if bad := next((cell for line in cells for cell in line if not re.fullmatch(r"\d{1,15}", cell, re.A)), None):
+        raise DDNetError(f"{path}: {bad[:40]!r} is not a whole number from 0 on; {AGAIN}")
+    return np.array(cells, np.int64).reshape(len(cells), len(names))
 
 
 @lru_cache(maxsize=4)

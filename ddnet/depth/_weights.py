@@ -12,7 +12,7 @@ from torch import nn
 
 from ddnet.depth._network import DepthNetwork
 from ddnet.errors import DDNetError
-from ddnet.torch_files import load_torch, save_torch
+from ddnet.torch_files import check_state, load_torch, save_torch
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,10 @@ def load_fitted(path: str | Path) -> DepthWeights:
         load_encoder(network, fold["encoder"], path)
         _load_checked(network.depth, fold["depth"], path)
         networks.append(_ready(network))
-        fitted_on.append(frozenset(fold.get("fitted_on", ())))
+        seen = fold.get("fitted_on", [])
+        if not isinstance(seen, list) or not all(isinstance(key, str) for key in seen):
+            raise DDNetError(f"{path}: 'fitted_on' must be a list of scenes; fit the network again")
+        fitted_on.append(frozenset(seen))
     return DepthWeights(tuple(networks), _size(content, path), tuple(fitted_on))
 
 
@@ -144,8 +147,5 @@ def _load_checked(module: nn.Module, state: Mapping[str, Any], path: str | Path)
         raise DDNetError(f"{path}: lacks '{key}' {tuple(expected[key].shape)}; not weights of Monodepth2's ResNet-18")
     for key in sorted(state.keys() - expected.keys()):
         raise DDNetError(f"{path}: unknown key '{key}'; not weights of Monodepth2's ResNet-18")
-    for key, value in state.items():
-        if not isinstance(value, torch.Tensor) or value.shape != expected[key].shape:
-            found = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
-            raise DDNetError(f"{path}: '{key}' is {found}, expected {tuple(expected[key].shape)}")
+    check_state({name: expected[name] for name in state}, state, str(path), "not weights of Monodepth2's ResNet-18")
     module.load_state_dict({**expected, **state})

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from pydantic import ValidationError
 from torch import nn
 
-from ddnet.config import Variant
+from ddnet.config import Model, Variant
 from ddnet.errors import DDNetError
+from ddnet.memory import out_of_memory
 from ddnet.models import build_model
-from ddnet.torch_files import load_torch, save_torch
+from ddnet.torch_files import check_state, load_torch, save_torch
+
+FIX = "delete it, if it is there, and run again"
 
 
 @dataclass(frozen=True)
@@ -37,19 +44,30 @@ def load_run(path: Path) -> Run:
         DDNetError: missing or foreign file, or weights that do not fit the network.
     """
     content = _load(path)
-    if not {"state_dict", "variant", "info"} <= set(content):
-        raise DDNetError(f"{path}: not a model written by this suite (keys: {', '.join(map(str, content))})")
-    variant = Variant.model_validate(content["variant"])
-    model = build_model(variant, content["info"]["width"], content["info"]["output"])
+    if not {"state_dict", "variant", "info"} <= set(content) or not isinstance(content["info"], dict):
+        keys = ", ".join(map(str, content))[:200]
+        raise DDNetError(f"{path}: not a model written by this suite (keys: {keys}); {FIX}")
     try:
-        model.load_state_dict(content["state_dict"])
-    except RuntimeError as error:
-        raise DDNetError(f"{path}: weights do not fit variant {variant.name}: {' '.join(str(error).split())}") from None
-    return Run(model.eval(), variant, content["info"])
+        variant = Variant.model_validate(content["variant"])
+        model = Model(**{name: content["info"].get(name) for name in ("width", "output")})
+    except ValidationError as error:
+        raise DDNetError(f"{path}: not a model written by this suite ({_first(error)}); {FIX}") from None
+    # Of sizes alone first: what a damaged file says of its width must not take all memory.
+    with torch.device("meta"):
+        expected = build_model(variant, model.width, model.output).state_dict()
+    state = check_state(expected, content["state_dict"], f"{path}, variant {variant.name}", FIX)
+    network = build_model(variant, model.width, model.output)
+    network.load_state_dict(state)
+    return Run(network.eval(), variant, content["info"])
+
+
+def _first(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"[:200]
 
 
 def _load(path: Path) -> dict[str, Any]:
-    content = load_torch(path, "delete it, if it is there, and run again")
+    content = load_torch(path, FIX)
     if not isinstance(content, dict):
         raise DDNetError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")
     return content
@@ -66,6 +84,19 @@ def discard_state(run: Path) -> None:
     Before, a process killed between the last step and that record would lose the whole training.
     """
     shutil.rmtree(run / "state", ignore_errors=True)
+
+
+@contextmanager
+def whole_state(path: Path) -> Iterator[None]:
+    """Say in one line that a resume state of the right stamp does not fit what it is loaded into."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise
+        raise DDNetError(
+            f"{path}: a damaged resume state ({type(error).__name__}); delete it, and the training begins anew"
+        ) from None
 
 
 def load_state(path: Path, stamp: str) -> dict[str, Any] | None:

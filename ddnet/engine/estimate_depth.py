@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ddnet.arrays import read_npy
 from ddnet.data.index import Scene, normalised_inverse_depth
 from ddnet.depth import build_depth_source
 from ddnet.depth._base import Given
 from ddnet.depth._preview import PreviewRow, write_preview
 from ddnet.errors import DDNetError
-from ddnet.files import atomic_path, sha256
+from ddnet.files import atomic_path, read_rows, sha256
 from ddnet.images import FloatArray, quantise, read_depth16, read_image, write_depth16
 from ddnet.log import Progress
 
@@ -100,7 +101,13 @@ def true_depth(scene: Scene) -> FloatArray:
         raise DDNetError(f"{scene.key}: its true depth is unknown; use the depth source monodepth2 or constant")
     if not scene.depth_m.is_file():
         raise DDNetError(f"{scene.depth_m}: no such file; render the scenes again (rule render_scenes)")
-    return normalised_inverse_depth(np.load(scene.depth_m))
+    depth_m = read_npy(scene.depth_m, "render the scenes again (rule render_scenes)")
+    if depth_m.shape != (scene.height, scene.width) or depth_m.dtype.kind != "f" or not (depth_m > 0).all():
+        raise DDNetError(
+            f"{scene.depth_m}: is {depth_m.dtype} {depth_m.shape}; it must be metres above 0 of {scene.height} x "
+            f"{scene.width} pixels: render the scenes again (rule render_scenes)"
+        )
+    return normalised_inverse_depth(depth_m)
 
 
 class DepthStore:
@@ -115,11 +122,8 @@ class DepthStore:
         index = self.folder / "index.csv"
         if not index.is_file():
             raise DDNetError(f"{index}: no depth was estimated there; run the rule estimate_depth")
-        with index.open(newline="", encoding="utf-8") as stream:
-            reader = csv.DictReader(stream)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise DDNetError(f"{index}: columns must be {','.join(COLUMNS)}; delete the folder and estimate again")
-            self._rows = {f"{row['dataset']}/{row['split']}/{row['scene']}": row for row in reader}
+        rows = read_rows(index, COLUMNS, "delete the folder and estimate again")
+        self._rows = {f"{row['dataset']}/{row['split']}/{row['scene']}": row for row in rows}
         self._verified: set[str] = set()
 
     def __call__(self, scene: Scene) -> FloatArray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from ddnet.data.realdof import index_realdof, wanted_realdof
 from ddnet.depth._wanted import wanted_depth_anything, wanted_monodepth2
 from ddnet.errors import DDNetError
 from ddnet.fetch import Fetched, Wanted, by_name
-from ddnet.files import write_json
+from ddnet.files import read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +85,16 @@ def write_fetched(path: str | Path, fetched: Fetched) -> None:
 
 def read_fetched(path: str | Path) -> Fetched:
     """Read the record that `write_fetched` made."""
-    record: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    record = read_json(path, fix := "delete it and fetch again")
+    texts = [record.get("source"), *(item for key in ("files", "digests") for item in _texts(record.get(key)))]
+    if not all(isinstance(text, str) and "\0" not in text for text in texts):
+        raise DDNetError(f"{path}: not the record of a fetch; {fix}")
     return Fetched(record["source"], {name: Path(file) for name, file in record["files"].items()}, record["digests"])
+
+
+def _texts(value: Any) -> list[Any]:
+    """The values of an object; of anything else one that is no text."""
+    return list(value.values()) if isinstance(value, dict) else [None]
 
 
 def _read_present(item: str, path: Path) -> Fetched:

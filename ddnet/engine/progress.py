@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ddnet.engine.checkpoint import load_state, save_state
+from ddnet.engine.checkpoint import load_state, save_state, whole_state
 from ddnet.files import atomic_path
 
 HISTORY = ("step", "epoch", "lr", "loss", "loss_l1", "loss_perceptual", "val_psnr", "val_l1", "seconds")
@@ -51,14 +51,19 @@ def save_progress(
 
 
 def resume(path: Path, stamp: str, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Progress, Weights]:
-    """Load a state of the same stamp into network and optimiser; a new beginning where there is none."""
+    """Load a state of the same stamp into network and optimiser; a new beginning where there is none.
+
+    Raises:
+        DDNetError: it has the stamp, and is damaged otherwise.
+    """
     state = load_state(path, stamp)
     if state is None:
         return Progress(), {}
-    network.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["rng"])
-    return Progress(**state["progress"]), state["best"]
+    with whole_state(path):
+        network.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"])
+        return Progress(**state["progress"]), dict(state["best"])
 
 
 def write_history(path: Path, history: Sequence[dict[str, float]]) -> None:

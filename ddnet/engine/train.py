@@ -231,7 +231,8 @@ def validate(model: nn.Module, inputs: Inputs) -> tuple[float, float]:
         depth = None if store is None else pad_to_multiple(to_tensor(store(scene)).to(device))[0]
         target = to_tensor(read_image(scene.target)).to(device)
         restored = crop_to(banded.forward(model, image, depth), size).float().clamp(0, 1)
-        psnrs.append(-10 * torch.log10(F.mse_loss(restored, target)).item())
+        error = F.mse_loss(restored, target).clamp(min=1e-12)  # a flat picture can be met exactly
+        psnrs.append(-10 * torch.log10(error).item())
         errors.append(F.l1_loss(restored, target).item())
     model.train()
     return float(np.mean(psnrs)), float(np.mean(errors))

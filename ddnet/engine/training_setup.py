@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ddnet.arrays import read_npy
 from ddnet.config import Model, Training, Variant
 from ddnet.data.index import Scene
 from ddnet.data.patch_set import PatchSet, training_set_place
@@ -144,7 +145,7 @@ def _training_depths(inputs: Inputs) -> list[NDArray[np.uint16]] | NDArray[np.ui
     if inputs.patch_depth is not None:
         if not inputs.patch_depth.is_file():
             raise DDNetError(f"{inputs.patch_depth}: no such file; estimate the depth of the patches first")
-        return np.load(inputs.patch_depth, mmap_mode="r")
+        return read_npy(inputs.patch_depth, "delete it and run again", mapped=True)
     store = DepthStore(inputs.depth)
     scenes = {scene.key: scene for scene in inputs.training_scenes}
     return [store.raw(scenes[key]) for key in PatchSet.scene_keys(inputs.patches)]

@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ddnet.errors import DDNetError
 from ddnet.models.ddnet import DDNet
-from ddnet.torch_files import load_torch
+from ddnet.torch_files import check_state, load_torch
 
 _CELLS = {"64": 0, "128": 1, "256": 2, "512": 3}  # named after the feature size at 512 px: 1/8 to full
 _CONVS = {"0": "conv1", "2": "conv2", "3.conv_du.0": "attention.squeeze", "3.conv_du.2": "attention.excite"}
@@ -71,19 +72,21 @@ def load_released(path: Path) -> DDNet:
     content = load_torch(path, "download it again")
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise DDNetError(f"{path}: expected a dictionary with the entry 'state_dict'")
-    published: dict[str, torch.Tensor] = content["state_dict"]
+    published: dict[str, Any] = content["state_dict"]
+    if not all(isinstance(key, str) for key in published):
+        raise DDNetError(f"{path}: 'state_dict' has keys that are no names; download the published file again")
     model = DDNet(branches=branches_of(published))
     wanted = model.state_dict()
     state: dict[str, torch.Tensor] = {}
     for key, tensor in published.items():
         name = translate(key)
         if name not in wanted:
-            raise DDNetError(f"{path}: unknown key '{key}' of shape {tuple(tensor.shape)}")
-        if tensor.shape != wanted[name].shape:
-            raise DDNetError(f"{path}: '{key}' is {tuple(tensor.shape)}, expected {tuple(wanted[name].shape)}")
+            raise DDNetError(f"{path}: unknown key '{key[:60]}'; download the published file again")
+        if not isinstance(tensor, torch.Tensor) or tensor.shape != wanted[name].shape:
+            found = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+            raise DDNetError(f"{path}: '{key}' is {found}, expected {tuple(wanted[name].shape)}")
         state[name] = tensor
-    if missing := sorted(set(wanted) - set(state)):
-        raise DDNetError(f"{path}: {len(missing)} tensors are missing, the first is {missing[0]}")
+    state = check_state(wanted, state, str(path), "download the published file again")
     state["head.weight"] = state["head.weight"].flip(1)
     state["tail.weight"], state["tail.bias"] = state["tail.weight"].flip(0), state["tail.bias"].flip(0)
     model.load_state_dict(state)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ddnet.errors import DDNetError
-from ddnet.report.collect import LOCATIONS
+from ddnet.report.collect import LOCATIONS, read_frame
 from ddnet.report.evidence import Evidence
 from ddnet.report.footnotes import footnotes, provenance_line
 from ddnet.report.layout import Column, Table
@@ -163,14 +162,16 @@ def claims_text(table: Path) -> str:
     Raises:
         DDNetError: the file is no such table.
     """
-    with table.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    if not rows or "verdict" not in rows[0]:
-        raise DDNetError(f"{table}: not the table of claims; delete it and run the workflow again")
-    images = max(int(row["n_images"]) for row in rows)
-    where = f"measured on {images} images of {rows[0]['dataset']}"
-    lines = [f"The paper's claims, {where} (Δ PSNR, dB [95 %]; {table.with_suffix('.md')}):"]
-    return "\n".join([*lines, *map(_line, rows)])
+    fix = "delete it and run the workflow again"
+    frame = read_frame(table, fix, dtype=str, keep_default_na=False)
+    rows = frame.to_dict("records")
+    try:
+        images = max(int(row["n_images"]) for row in rows)
+        where = f"measured on {images} images of {rows[0]['dataset']}"
+        lines = [f"The paper's claims, {where} (Δ PSNR, dB [95 %]; {table.with_suffix('.md')}):"]
+        return "\n".join([*lines, *map(_line, rows)])
+    except (KeyError, ValueError, OverflowError) as error:
+        raise DDNetError(f"{table}: not the table of claims ({str(error)[:100]}); {fix}") from None
 
 
 def _line(row: Mapping[str, str]) -> str:

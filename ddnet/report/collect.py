@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ddnet import files
 from ddnet.errors import DDNetError
 
 if TYPE_CHECKING:
@@ -96,11 +97,33 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         return {}
+    return files.read_json(path, "delete it and run the workflow again")
+
+
+def read_frame(path: Path, fix: str, numbers: Sequence[str] = (), **options: Any) -> pd.DataFrame:
+    """A CSV by pandas, with columns that must be numbers or empty.
+
+    Args:
+        fix: what to do about a damaged file; ends the message.
+        numbers: columns; those that the file lacks are not asked for.
+        options: of `pandas.read_csv`.
+
+    Raises:
+        DDNetError: no such file, or it cannot be read so.
+    """
+    import pandas as pd
+
     try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise DDNetError(f"{path}: not JSON ({error}); delete it and run the workflow again") from None
-    return value
+        frame = pd.read_csv(path, **options)
+        for name in numbers:
+            if name in frame.columns:
+                frame[name] = pd.to_numeric(frame[name]).astype(float)
+    except FileNotFoundError:
+        raise DDNetError(f"{path}: no such file; {fix}") from None
+    except (ValueError, TypeError, OverflowError) as error:  # pandas' own are ValueErrors
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        raise DDNetError(f"{path}: not a readable table ({reason}); {fix}") from None
+    return frame
 
 
 def read_images(path: Path) -> pd.DataFrame:
@@ -109,18 +132,18 @@ def read_images(path: Path) -> pd.DataFrame:
     Raises:
         DDNetError: no file, no key column, a scene that occurs twice, or a PSNR that is not a finite number.
     """
-    import pandas as pd
-
-    if not path.is_file():
-        raise DDNetError(f"{path}: no such file; evaluate the run first")
+    fix = "evaluate the run again"
     # An own photograph may be called "NA" or "None": only a metric can be missing.
     missing_values = {name: ["", "nan", "NaN"] for name in METRICS}
-    frame = pd.read_csv(path, dtype=dict.fromkeys(KEYS, str), keep_default_na=False, na_values=missing_values)
+    keys = dict.fromkeys(KEYS, str)
+    frame = read_frame(path, fix, METRICS, dtype=keys, keep_default_na=False, na_values=missing_values)
     if missing := [name for name in (*KEYS, "psnr") if name not in frame.columns]:
         raise DDNetError(f"{path}: column {missing[0]} is missing; needed are {', '.join((*KEYS, 'psnr'))}")
     timing = path.with_name("timing.csv")
     if timing.is_file() and "seconds" not in frame.columns:
-        times = pd.read_csv(timing, dtype=dict.fromkeys(KEYS, str), keep_default_na=False, na_values={"seconds": [""]})
+        times = read_frame(timing, fix, ["seconds"], dtype=keys, keep_default_na=False, na_values={"seconds": [""]})
+        if not {*KEYS, "seconds"} <= {*times.columns} or times.duplicated(list(KEYS)).any():
+            raise DDNetError(f"{timing}: not one time for each scene; {fix}")
         frame = frame.merge(times[[*KEYS, "seconds"]], "left", list(KEYS), validate="many_to_one")
     frame = frame.reindex(columns=[*KEYS, *METRICS])
     frame[list(METRICS)] = frame[list(METRICS)].astype(float)
@@ -142,7 +165,12 @@ def read_history(path: Path) -> pd.DataFrame:
     """A training history (one row per validation), or an empty frame where the run was not trained."""
     import pandas as pd
 
-    return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["step", "val_psnr"])
+    if not path.is_file():
+        return pd.DataFrame(columns=["step", "val_psnr"])
+    frame = read_frame(path, fix := "delete it and train the run again")
+    if lacking := [name for name in ("step", "val_psnr") if name not in frame.select_dtypes("number").columns]:
+        raise DDNetError(f"{path}: lacks numbers in column {lacking[0]}; {fix}")
+    return frame
 
 
 def read_run(folder: str | Path) -> RunResult:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ddnet.data.embedded.true_blur import FLATTEST, WINDOW
 from ddnet.errors import DDNetError
-from ddnet.report.collect import KEYS, LOCATIONS, merge_provenance, read_json
+from ddnet.report.collect import KEYS, LOCATIONS, merge_provenance, read_frame, read_json
 from ddnet.report.evidence import Evidence
 from ddnet.report.footnotes import provenance_line
 from ddnet.report.layout import Column, Table
@@ -69,13 +69,11 @@ def read_map(source: MapSource) -> tuple[pd.DataFrame, dict[str, Any]]:
     Raises:
         DDNetError: a file is missing or lacks an entry.
     """
-    import pandas as pd
 
     path = source.folder / "per_image.csv"
-    if not path.is_file():
-        raise DDNetError(f"{path}: no such file; evaluate this defocus map first")
     missing_values = {name: [""] for name in MEASURED}
-    frame = pd.read_csv(path, dtype=dict.fromkeys(KEYS, str), keep_default_na=False, na_values=missing_values)
+    fix, keys = "evaluate this defocus map again", dict.fromkeys(KEYS, str)
+    frame = read_frame(path, fix, MEASURED, dtype=keys, keep_default_na=False, na_values=missing_values)
     scores = read_json(source.folder / "scores.json")
     lacking = [name for name in (*KEYS, *MEASURED) if name not in frame.columns]
     lacking += [f"{name} (scores.json)" for name in POOLED if name not in scores]

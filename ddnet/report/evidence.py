@@ -12,7 +12,15 @@ import numpy as np
 from ddnet.config import Baseline
 from ddnet.errors import DDNetError
 from ddnet.registry import did_you_mean
-from ddnet.report.collect import RunRef, VariantInfo, collect, merge_provenance, provenance_records, read_json
+from ddnet.report.collect import (
+    RunRef,
+    VariantInfo,
+    collect,
+    merge_provenance,
+    provenance_records,
+    read_frame,
+    read_json,
+)
 from ddnet.report.statistics import DRAWS, NO_SEED, Summary, matrix, summarise
 
 if TYPE_CHECKING:
@@ -81,12 +89,8 @@ class Evidence:
         Raises:
             DDNetError: the file is missing.
         """
-        import pandas as pd
-
         path = self.paper / f"{table}.csv"
-        if not path.is_file():
-            raise DDNetError(f"{path}: the printed table is missing; restore it from version control")
-        frame = pd.read_csv(path)
+        frame = read_frame(path, "the printed table is in version control; restore it")
         key = next(name for name in ("method", "variant", "fusion") if name in frame.columns)
         return frame.set_index(key)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ddnet.arrays import read_npz
 from ddnet.errors import DDNetError
 from ddnet.images import read_depth16, read_image
 from ddnet.report.collect import RunRef
@@ -203,6 +204,18 @@ def draw_panels(
         return save(figure, path, PICTURE_BYTES)
 
 
+def read_gates(path: Path) -> list[FloatArray]:
+    """The update gates of one scene, each (h, w) in [0, 1], from 1/8 of the picture's size to all of it.
+
+    Raises:
+        DDNetError: no such file, or another one than `write_gate_maps` writes.
+    """
+    gates = read_npz(path, GATE_SCALES, "evaluate the run again")
+    if any(gate.ndim != 2 or gate.dtype.kind != "f" or not np.isfinite(gate).all() for gate in gates):
+        raise DDNetError(f"{path}: gate maps must be finite numbers of two dimensions; evaluate the run again")
+    return gates
+
+
 def _gates(runs: Sequence[RunRef], reference: str, scenes: Sequence[PanelScene]) -> tuple[RunRef, list[PanelScene]]:
     """The run whose gates are shown (the reference's, else the first with some), and its scenes."""
     for ref in sorted(runs, key=lambda item: item.variant != reference):
@@ -234,8 +247,8 @@ def draw_gates(
             image = read_image(scene.image)
             inputs.append(reduced(image))
             sizes.append((image.shape[0], image.shape[1]))
-            with np.load(ref.folder / "gates" / scene.dataset / f"{scene.scene}.npz") as arrays:
-                stored.append([reduced(arrays[name]) for name in GATE_SCALES])
+            gates = read_gates(ref.folder / "gates" / scene.dataset / f"{scene.scene}.npz")
+            stored.append([reduced(gate) for gate in gates])
         values = np.concatenate([gate.ravel() for gates in stored for gate in gates])
         low, high = (float(value) for value in np.quantile(values, [0.005, 0.995]))
         heights = [GATE_WIDTH * height / width for height, width in sizes]

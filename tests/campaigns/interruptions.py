@@ -21,8 +21,9 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ class Victim:
 
     def __init__(self, project: Path, arguments: Sequence[str]) -> None:
         self.project = project
-        self.output = tempfile.TemporaryFile("w+", errors="replace")
+        self.output = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  # as long as the process
         environment = os.environ | {"PYTHONPATH": str(project), "GOMP_SPINCOUNT": "10000"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "snakemake", *arguments],
@@ -138,15 +139,13 @@ class Victim:
 
 
 def _kill(pid: int) -> None:
-    try:
+    with suppress(ProcessLookupError):  # it may just have ended by itself
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # it has just ended by itself
 
 
 def killing(
-    project: Path, arguments: Sequence[str], kills: int, wanted: dict[str, str], seed: int, between: tuple[float, float],
-    restart: Callable[[Path], None], say: Callable[[str], None] = lambda _: None,
+    project: Path, arguments: Sequence[str], kills: int, wanted: dict[str, str], seed: int,
+    between: tuple[float, float], restart: Callable[[Path], None], say: Callable[[str], None] = lambda _: None,
 ) -> Killed:  # fmt: skip
     """Run, kill and run again until there were `kills` kills and the last run has come to its end.
 
@@ -166,7 +165,8 @@ def killing(
             found.ways[way] += 1
             found.rules.update(at_work or ["between jobs"])
             if way == "job":  # the run goes on with what does not need that job, and says that it failed
-                victim.kill("all", choice) if _still(victim, choice.uniform(*between)) else None
+                if _still(victim, choice.uniform(*between)):
+                    victim.kill("all", choice)
             else:
                 victim.process.wait()
             _await_orphans(victim, found)
@@ -224,12 +224,9 @@ def begin_again(project: Path) -> None:
 
 def smoke_campaign(kills: int, seed: int, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """The whole graph of the embedded benchmark, at the `smoke` preset's size."""
+    project = copy_project(folder / "killed")
     wanted = whole(copy_project(folder / "whole"), SMOKE)
     say(f"uninterrupted: {len(wanted)} files")
-    again = whole(copy_project(folder / "again"), SMOKE)
-    noise = sorted(name for name in {**wanted, **again} if wanted.get(name) != again.get(name))
-    say(f"a second uninterrupted run differs in {len(noise)}: {noise[:5]}")
-    project = copy_project(folder / "killed")
     found = killing(project, SMOKE, kills, wanted, seed, (3.0, 22.0), begin_again, say)
     if exported(project) != exported(folder / "whole"):
         found.problems.append(f"MLflow: {exported(project) - exported(folder / 'whole')}")
@@ -285,6 +282,10 @@ def summary(found: Killed, wanted: dict[str, str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _say(name: str, line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {name}: {line}", flush=True)
+
+
 def main() -> int:
     """Both campaigns; the exit status says whether anything differed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -299,7 +300,7 @@ def main() -> int:
         ):  # fmt: skip
             place = Path(folder, name)
             place.mkdir()
-            say = lambda line, name=name: print(f"{time.strftime('%H:%M:%S')} {name}: {line}", flush=True)  # noqa: E731
+            say = partial(_say, name)
             results[name] = campaign(kills, given.seed, place, say)
             say(json.dumps({key: value for key, value in results[name].items() if key != "by_rule_at_work"}))
     if given.out:

@@ -162,7 +162,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         with pytest.raises(DDNetError, match=rf"per_image\.csv: lacks {name}"):
             table_s2([source], "embedded")
     (source.folder / "per_image.csv").unlink()
-    with pytest.raises(DDNetError, match=r"jnb/per_image\.csv: no such file; evaluate this defocus map first"):
+    with pytest.raises(DDNetError, match=r"jnb/per_image\.csv: no such file; evaluate this defocus map again"):
         table_s2([source], "embedded")
 
 

@@ -145,7 +145,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(network, tmp_path, change, 
 def test_files_that_are_no_weights_are_refused_with_the_fix(tmp_path: Path) -> None:
     page = tmp_path / "page.pt"
     page.write_text("<html>quota exceeded</html>")
-    with pytest.raises(DDNetError, match="page.pt: not a PyTorch weights file .*fetch or fit it again"):
+    with pytest.raises(DDNetError, match="page.pt: not a readable PyTorch file .*fetch or fit it again"):
         load_weights(page)
     with pytest.raises(DDNetError, match="absent.pt: no such depth weights; 'ddnet data status' says where they come"):
         load_weights(tmp_path / "absent.pt")

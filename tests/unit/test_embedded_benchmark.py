@@ -101,7 +101,7 @@ def test_changed_missing_and_unfinished_files_are_named(rendered: Path, tmp_path
     with pytest.raises(DDNetError, match="target.png: missing"):
         index_benchmark(tmp_path)
     (folder / "scene.json").write_text("[]")
-    with pytest.raises(DDNetError, match="scene.json: not a scene's record"):
+    with pytest.raises(DDNetError, match="scene.json: holds a list"):
         index_benchmark(tmp_path)
     (folder / "scene.json").unlink()
     with pytest.raises(DDNetError, match="indoor_000: no scene.json"):

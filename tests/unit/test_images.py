@@ -119,3 +119,20 @@ def test_arrays_and_tensors_are_inverse() -> None:
     assert tensor[0, 2, 4, 6] == image[4, 6, 2]
     assert np.array_equal(to_array(tensor), image)
     assert to_tensor(image[..., 0]).shape == (1, 1, 5, 7)
+
+
+def test_a_few_bytes_that_claim_to_be_an_enormous_picture_are_refused_unread(tmp_path: Path) -> None:
+    """60,000 x 60,000 grey pixels, all of them there, compressed a thousandfold: 3.6 GB."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    side, packer = 60_000, zlib.compressobj(1)
+    body = b"".join(packer.compress(bytes(side + 1)) for _ in range(side)) + packer.flush()
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+    bomb = tmp_path / "bomb.png"
+    bomb.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", body) + chunk(b"IEND", b""))
+    with pytest.raises(DDNetError, match=r"bomb.png: not a readable image .*of more than 180 million pixels"):
+        read_image(bomb)

@@ -199,7 +199,7 @@ def test_what_is_not_there_is_told_with_the_nearest_name() -> None:
     assert "no weights of jnb are here; train it" in said
     assert "ddnet: the weights that its authors published are not here" in refused("ddnet")
     Path("model.pt").write_bytes(b"nothing")
-    assert "model.pt: unreadable" in refused("model.pt")
+    assert "model.pt: not a readable PyTorch file" in refused("model.pt")
 
 
 @pytest.mark.parametrize(

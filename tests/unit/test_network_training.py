@@ -134,7 +134,7 @@ def test_training_lowers_the_loss_and_writes_weights_that_restore(data: Data, tm
                                data[0], 1)
     )  # fmt: skip
     assert psnr == pytest.approx(scores["val_psnr"], abs=1e-4)
-    assert not (tmp_path / "state").exists()
+    assert (tmp_path / "state").exists()  # until the training is recorded as finished
 
 
 def test_a_network_that_learns_the_difference_begins_as_the_identity() -> None:

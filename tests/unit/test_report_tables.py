@@ -275,7 +275,7 @@ def test_table_s1_without_true_depth(tmp_path: Path, evidence: Evidence) -> None
 def test_unknown_paper_row_and_missing_printed_table_are_errors(evidence: Evidence, tmp_path: Path) -> None:
     with pytest.raises(DDNetError, match=r"no row 'gruu'.*did you mean 'gru'"):
         table4(evidence, [RowSpec("gru", "GRU", "ddnet_1b", paper_key="gruu")])
-    with pytest.raises(DDNetError, match="printed table is missing"):
+    with pytest.raises(DDNetError, match="no such file; the printed table is in version control"):
         table4(dataclasses.replace(evidence, paper=tmp_path))
 
 

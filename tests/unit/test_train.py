@@ -39,6 +39,11 @@ def toy_scenes(folder: Path) -> list[Scene]:
 
 @pytest.fixture
 def inputs(tmp_path: Path) -> Inputs:
+    return toy_inputs(tmp_path)
+
+
+def toy_inputs(tmp_path: Path) -> Inputs:
+    """A training of eight steps, validated after every other one."""
     scenes = toy_scenes(tmp_path)
     extract_patches(scenes[:3], tmp_path / "patches", Patches(size=32, stride=0.5, drop=0))
     estimate_depth(scenes, "constant", tmp_path / "depth")

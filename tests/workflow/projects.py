@@ -18,6 +18,7 @@ SUBJECTS = ("variant", "table", "study", "source", "baseline", "item", "system",
 
 def copy_project(folder: Path) -> Path:
     """The sources that a run needs, copied into `folder`."""
+    folder.mkdir(exist_ok=True)
     for name in ("Snakefile", "workflow", "profiles", "ddnet", "baselines", "CONTRIBUTING.md"):
         source = ROOT / name
         if source.is_dir():

@@ -7,7 +7,6 @@ photograph with measured depth joins the second test set (`stereo`).
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 from ddnet.data.embedded.write import POOL_OF, plan_split, remove_stale, render_split, run_jobs
 from ddnet.data.index import Scene, describe_pair
 from ddnet.errors import DDNetError
-from ddnet.files import sha256
+from ddnet.files import read_json, sha256
 
 __all__ = ["DATASET_OF", "index_benchmark", "render_benchmark", "render_split"]
 
@@ -66,8 +65,8 @@ def render_benchmark(
 
 def _describe(dataset: str, split: str, record_path: Path) -> Scene:
     folder = record_path.parent
+    record = read_json(record_path, "render the scene again")
     try:
-        record = json.loads(record_path.read_text(encoding="utf-8"))
         location, digests = str(record["location"]), dict(record["sha256"])
     except (ValueError, KeyError, TypeError) as error:
         raise DDNetError(f"{record_path}: not a scene's record ({error!r}); render the scene again") from error

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import fields
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ddnet.arrays import read_npy
 from ddnet.data.embedded.optics import Lens, circle_of_confusion_px
 from ddnet.data.index import Scene
 from ddnet.errors import DDNetError
+from ddnet.files import read_json
 
 FloatArray = NDArray[np.float32]
 
@@ -53,15 +53,11 @@ def _depth(scene: Scene) -> FloatArray:
         raise DDNetError(
             f"{scene.key}: its true blur is not known, for it has no true depth; only the embedded benchmark's have"
         )
-    try:
-        depth = np.load(scene.depth_m, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DDNetError(f"{scene.depth_m}: not a readable depth map ({error}); render the scene again") from None
-    if not isinstance(depth, np.ndarray) or depth.shape != (scene.height, scene.width) or not (depth > 0).all():
-        what = getattr(depth, "shape", type(depth).__name__)
+    depth = read_npy(scene.depth_m, "render the scene again")
+    if depth.shape != (scene.height, scene.width) or depth.dtype.kind != "f" or not (depth > 0).all():
         raise DDNetError(
-            f"{scene.depth_m}: is {what}; it must be metres above 0 of {scene.height} x {scene.width} pixels: "
-            "render the scene again"
+            f"{scene.depth_m}: is {depth.dtype} {depth.shape}; it must be metres above 0 of {scene.height} x "
+            f"{scene.width} pixels: render the scene again"
         )
     return depth
 
@@ -69,8 +65,11 @@ def _depth(scene: Scene) -> FloatArray:
 def _lens(scene: Scene) -> Lens:
     assert scene.depth_m is not None
     path = scene.depth_m.with_name("scene.json")
+    record = read_json(path, "render the scene again")
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["lens"]
-        return Lens(**{field.name: record[field.name] for field in fields(Lens)})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        lens = Lens(**{field.name: record["lens"][field.name] for field in fields(Lens)})
+        if lens.aperture not in SIGMA_PER_DIAMETER:
+            raise ValueError(lens.aperture)
+        return lens
+    except (ValueError, KeyError, TypeError) as error:
         raise DDNetError(f"{path}: no scene's record with its lens ({error!r}); render the scene again") from None
