@@ -10,7 +10,7 @@ FIND_LINKS = $${PIP_FIND_LINKS:-$$($(BIN)/pip config get global.find-links 2>/de
 # Some sixty jobs start an interpreter each: let them share compiled modules, whatever the caller's shell says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: all smoke test lint report install reference ui clean
+.PHONY: all smoke test lint audit report install reference ui clean
 
 all: $(VENV)/installed ## install if needed, then run the default preset (nothing happens when all is up to date)
 	$(BIN)/snakemake --cores $(CORES) all
@@ -31,6 +31,9 @@ lint: $(VENV)/installed ## style, types, architecture
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+audit: $(VENV)/installed ## known vulnerabilities of the pinned dependencies; asks the advisories of a package index
+	$(BIN)/uv tool run pip-audit --requirement constraints.txt --disable-pip --no-deps
+
 # What of a finished run of the default preset is kept in git: tables, figures, per-image values, manifests.
 NAME ?= embedded
 RECORDS = find . -name per_image.csv -o -name '*manifest.json' -o -name evaluation.json -o -name history.csv -o -name scores.json
@@ -50,7 +53,7 @@ reference: ## copy the record of a finished run into results/reference/$(NAME)
 	cd results/defocus_maps/embedded && $(RECORDS) | tar -cf - -T - | tar -xf - -C $(KEPT)/defocus_maps
 
 ui: $(VENV)/installed ## browse the runs in MLflow
-	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///results/mlflow.db --workers 1
+	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///results/mlflow.db --workers 1
 
 install: $(VENV)/installed
 

@@ -7,14 +7,12 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ddnet import cli_bench, cli_verify, cli_weights
+from ddnet import cli_bench, cli_doctor, cli_verify, cli_weights
 from ddnet.config import (
     Complexity,
-    DpddData,
     Settings,
     Variant,
     find_variant,
@@ -22,10 +20,8 @@ from ddnet.config import (
     load_settings,
     load_sources,
     load_variants,
-    source_of,
 )
 from ddnet.errors import DDNetError
-from ddnet.gpu import visible_gpus
 from ddnet.log import disk_problem
 from ddnet.plan import ROOT, TABLES, Plan
 from ddnet.registry import did_you_mean, names
@@ -99,83 +95,6 @@ def _settings(name: str) -> Settings:
     return load_settings(path)
 
 
-def _doctor(_: argparse.Namespace) -> None:
-    """Versions, devices and what is missing, for a bug report."""
-    import torch
-
-    from ddnet.provenance import device_name, git_state
-
-    commit, dirty = git_state()
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    print(f"{'commit:':<24}{commit}{' + uncommitted changes' if dirty else ''}")
-    print(f"{'python:':<24}{sys.version.split()[0]}")
-    print(f"{'device:':<24}{device_name()}, {cpus} processors, {len(visible_gpus())} GPUs")
-    print(f"{'torch:':<24}{torch.__version__}, CUDA {'usable' if torch.cuda.is_available() else 'not usable'}")
-    for package in ("torchvision", "lightning-fabric", "lpips", "ptflops", "scikit-image", "snakemake", "mlflow"):
-        try:
-            print(f"{package + ':':<24}{version(package)}")
-        except PackageNotFoundError:
-            print(f"{package + ':':<24}missing: run `make install`")
-
-
-def _data_status(arguments: argparse.Namespace) -> None:
-    """What a preset has, and what it would download, without asking the network."""
-    import shutil
-
-    from ddnet.engine.fetch_data import folder_of, wanted_files
-    from ddnet.fetch import status_item
-    from ddnet.log import format_bytes
-    from ddnet.weights import read_manifest
-
-    plan, sources = _plan(arguments), load_sources(arguments.sources or CONFIG / "sources.yaml")
-    data = plan.settings.data if isinstance(plan.settings.data, DpddData) else None
-    for name in plan.items:
-        item, local = source_of(name, sources), plan.local_copy(name)
-        wanted, folder = wanted_files(name, data), folder_of(name)
-        found = status_item(name, item, wanted, folder, Path(local).expanduser() if local else None)
-        begun = f", {format_bytes(found.begun)} of downloads begun" if found.begun else ""
-        size = f"{format_bytes(found.bytes)}{begun} in {local or folder}"
-        print(f"{name + ':':<16}{found.have:,} of {found.needed:,} files, {size}")
-        print(f"{'':<16}{item.about}; licence: {item.licence}")
-        if local and not found.complete:
-            print(f"{'':<16}{found.source}; correct data.{name}, or leave it out to fetch")
-        elif not found.complete and found.have >= found.needed:
-            print(f"{'':<16}too many files; delete those that do not belong there")
-        elif not found.complete:
-            share = (found.needed - found.have) / wanted_files(name).needed  # a trial takes but a part of all
-            first = item.sources[0].url if item.sources else item.by_hand
-            print(f"{'':<16}to be fetched: about {format_bytes(share * item.gigabytes * 1e9)}, first from {first}")
-    if not plan.items:
-        print(f"preset {plan.settings.preset} fetches no dataset")
-    trunks = read_manifest(Path("data") / "weights")
-    for name in dict.fromkeys(["alexnet", "squeezenet1_1", plan.settings.training.perceptual.trunk]):
-        entry = trunks.get(name, {"status": "to be fetched by the rule fetch_weights", "source": "", "reason": ""})
-        print(f"{name + ':':<16}{': '.join(filter(None, [entry['status'], entry['source'] or entry['reason']]))}")
-    free = shutil.disk_usage("data" if Path("data").is_dir() else ".").free  # data/ may be a link to a larger disk
-    print(f"{'free space:':<16}{format_bytes(free)}")
-
-
-def _data_verify(arguments: argparse.Namespace) -> None:
-    """Hash every fetched file again and compare with what was recorded when it was first seen."""
-    from ddnet.engine.fetch_data import folder_of, wanted_files
-    from ddnet.fetch import verify_item
-
-    plan = _plan(arguments)
-    data = plan.settings.data if isinstance(plan.settings.data, DpddData) else None
-    problems = []
-    for name in plan.items:
-        count, found = verify_item(name, wanted_files(name, data), folder_of(name))
-        print(f"{name + ':':<16}{count:,} files verified{f', problems: {len(found)}' if found else ''}")
-        problems += found
-    for problem in problems:
-        print(problem)
-    if problems:
-        raise DDNetError(
-            f"not all is as recorded (problems: {len(problems)}); put the original files back, or delete those that "
-            "were fetched, and fetch again: snakemake with --forcerun fetch_item"
-        )
-
-
 def _estimate(arguments: argparse.Namespace) -> None:
     """What a preset costs on this machine, from steps measured here and now."""
     # Before torch is imported: with OpenMP's default spinning, steps on shared cores take many times as long.
@@ -209,17 +128,7 @@ def parser() -> argparse.ArgumentParser:
     describe.add_argument("variant")
     describe.add_argument("--preset", default="embedded", help="a preset's name or file (default: embedded)")
     describe.set_defaults(run=_describe)
-    data = commands.add_parser("data", help="datasets and weights of a preset: what is here, and whether it is intact")
-    actions = data.add_subparsers(required=True, metavar="ACTION")
-    for name, run, text in (
-        ("status", _data_status, "what is here, what would be downloaded and from where; asks no network"),
-        ("verify", _data_verify, "hash every file again and compare with the recorded SHA-256"),
-    ):
-        action = actions.add_parser(name, help=text)
-        action.add_argument("--preset", default="paper", help="a preset's name or file (default: paper)")
-        action.set_defaults(run=run)
-        if run is _data_status:
-            action.add_argument("--sources", type=Path, help="another table than workflow/config/sources.yaml")
+    cli_doctor.add_parsers(commands, _plan)
     cli_weights.add_parser(commands)
     cli_verify.add_parser(commands)
     cost = commands.add_parser(
@@ -232,8 +141,6 @@ def parser() -> argparse.ArgumentParser:
     cli_bench.add_parser(commands)
     schema = commands.add_parser("schema", help="JSON schema of a preset, for editors: workflow/config/schema.json")
     schema.set_defaults(run=_schema)
-    doctor = commands.add_parser("doctor", help="versions and devices of this installation")
-    doctor.set_defaults(run=_doctor)
     return top
 
 

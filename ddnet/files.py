@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import tempfile
@@ -15,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ddnet.errors import DDNetError
+
+log = logging.getLogger(__name__)
 
 _LEFTOVER = re.compile(r"\..+\.tmp-[a-z0-9_]{8}(\.\w+)?")
 _tidied: set[Path] = set()
@@ -73,6 +77,29 @@ def _tidy(folder: Path) -> None:
                 Path(entry.path).unlink()
         except OSError:
             continue  # at work, gone by now, or not ours to delete
+
+
+@contextmanager
+def alone(lock: Path, said: str) -> Iterator[None]:
+    """Wait until no other process holds the lock file; a killed one lets go by itself.
+
+    Args:
+        said: what the log says when there is somebody to wait for.
+    """
+    try:
+        stream = lock.open("ab")
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES):
+            raise
+        yield  # nothing can be written here by anybody
+        return
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("%s", said)
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

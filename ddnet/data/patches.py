@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ddnet.config import Patches
 from ddnet.data.index import Scene
+from ddnet.data.unchanged import require_unchanged
 from ddnet.errors import DDNetError
 from ddnet.files import atomic_path
 from ddnet.images import read_raw_rgb
@@ -155,6 +156,7 @@ def _prepared(
 
     def prepare(number: int) -> tuple[Raw, Raw, list[Raw], list[tuple[int, int]]]:
         scene = scenes[number]
+        require_unchanged(scene)
         views = scene.views or () if with_views else ()
         image, target, *seen = (_read(path, scene) for path in (scene.image, scene.target, *views))
         sharp = sharpness(target, corners[number], spec.size)

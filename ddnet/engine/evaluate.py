@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ddnet.data.index import Scene
+from ddnet.data.unchanged import require_unchanged
 from ddnet.errors import DDNetError
 from ddnet.files import atomic_path, write_json
 from ddnet.images import FloatArray, read_image, write_image
@@ -111,6 +112,7 @@ class ModelRestorer:
 
 
 def _read_pair(scene: Scene) -> tuple[FloatArray, FloatArray]:
+    require_unchanged(scene)
     image, target = read_image(scene.image), read_image(scene.target)
     expected = (scene.height, scene.width, 3)
     for path, pixels in ((scene.image, image), (scene.target, target)):

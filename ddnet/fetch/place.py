@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import logging
 import shutil
@@ -20,6 +19,7 @@ from ddnet.errors import DDNetError
 from ddnet.fetch.manifest import Manifest
 from ddnet.fetch.policy import Policy, SourceFailed
 from ddnet.fetch.wanted import Wanted
+from ddnet.files import alone
 from ddnet.log import format_bytes
 
 log = logging.getLogger(__name__)
@@ -125,19 +125,8 @@ def disk_errors(what: str, folder: Path) -> Iterator[None]:
 @contextmanager
 def only_one(what: str, folder: Path) -> Iterator[None]:
     """Wait until no other process fetches into the folder; a killed one lets go by itself."""
-    try:
-        stream = (folder / LOCK).open("ab")
-    except OSError as error:
-        if error.errno not in (errno.EROFS, errno.EACCES):
-            raise
-        yield  # nothing can be written here by anybody
-        return
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("%s: another process is fetching into %s; waiting for it to end", what, folder)
-            fcntl.flock(stream, fcntl.LOCK_EX)
+    said = f"{what}: another process is fetching into {folder}; waiting for it to end"
+    with alone(folder / LOCK, said):
         yield
 
 

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ddnet.errors import DDNetError
-from ddnet.files import sha256
+from ddnet.files import alone, sha256
 from ddnet.images import read_image, write_image
 from ddnet.report.collect import METRICS, RunRef, VariantInfo, read_run
 
@@ -302,7 +302,7 @@ def export(
 
     One MLflow run per variant and seed (and per baseline), under one parent run per study, which carries
     that study's tables and figures. What is already stored with the same content is left alone, what changed
-    is replaced; runs that are not among `runs` are not touched. Call it from one process at a time.
+    is replaced; runs that are not among `runs` are not touched. One process exports at a time, others wait.
 
     Args:
         db_path, artifact_root: the SQLite file, and the folder below which artifacts are copied.
@@ -331,15 +331,18 @@ def export(
         _run_item(ref, known.get(ref.variant), sizes.get(ref.variant, {}), settings, scenes, datasets, marks)
         for ref in runs
     ]
-    report = Exported()
-    store = _Store(Path(db_path), Path(artifact_root), preset)
-    existing = store.existing()
-    parents = {
-        item.tags["study"]: _write_once(store, item, existing.get(item.key, []), None, report) for item in studies
-    }
-    for ref, item in zip(runs, items, strict=True):
-        parent = next((parents[study] for study in home.get(ref.name, ())), None)
-        _write_once(store, item, existing.get(item.key, []), parent, report)
+    report, database = Exported(), Path(db_path)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    lock = database.with_name(f".{database.name}.lock")
+    with alone(lock, f"{database}: another export is writing; waiting for it to end"):
+        store = _Store(database, Path(artifact_root), preset)
+        existing = store.existing()
+        parents = {
+            item.tags["study"]: _write_once(store, item, existing.get(item.key, []), None, report) for item in studies
+        }
+        for ref, item in zip(runs, items, strict=True):
+            parent = next((parents[study] for study in home.get(ref.name, ())), None)
+            _write_once(store, item, existing.get(item.key, []), parent, report)
     log.info(
         "MLflow: %d created, %d replaced, %d unchanged",
         len(report.created), len(report.replaced), len(report.unchanged),

@@ -1,10 +1,12 @@
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from ddnet import cli_doctor
 from ddnet.cli import main
 from ddnet.errors import DDNetError
 from ddnet.log import job_log
@@ -55,10 +57,36 @@ def test_bad_input_is_one_line_and_status_1(
     assert words in printed and printed.count("\n") == 1
 
 
-def test_doctor_names_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_says_what_is_here_and_what_would_be_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert main(["doctor"]) == 0
     shown = capsys.readouterr().out
-    assert "torch:" in shown and "snakemake:" in shown and "processors" in shown
+    assert "torch:" in shown and "snakemake:" in shown and "processors" in shown and "free space:" in shown
+    assert "vgg16:          to be fetched" in shown and "0 of 18 trainings of preset embedded" in shown
+    model = Path("results/runs/embedded/unet-seed0/model.pt")
+    model.parent.mkdir(parents=True)
+    model.touch()
+    assert main(["doctor"]) == 0
+    assert "1 of 18 trainings" in capsys.readouterr().out
+    assert main(["doctor", "--preset", "paper"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"dpdd: +0 of 1,000 files, 0 B in data/dpdd", shown)
+    assert "to be fetched: about 8.5 GB, first from https://" in shown
+
+
+def test_doctor_finds_what_would_make_a_run_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli_doctor, "PACKAGES", ("no-such-package", "mlflow"))
+    monkeypatch.setattr(cli_doctor, "LEAST_FREE", 1e18)
+    assert main(["doctor"]) == 1
+    found = capsys.readouterr()
+    assert "problem:        not installed: no-such-package; run `make install`" in found.out
+    assert re.search(r"problem: +\d.* free in .*larger disk", found.out)
+    assert found.err == "ddnet: not all is as it should be (problems: 2); the lines above say the way out\n"
 
 
 def test_a_job_s_error_is_one_line_in_its_log(tmp_path: Path) -> None:

@@ -2,7 +2,14 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import signal
+import socket
 import sqlite3
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import requests
 from report_runs import MANIFEST, VARIANTS, make_world
 
 from ddnet.errors import DDNetError
@@ -236,3 +244,82 @@ def test_flatten() -> None:
         "a.c": "x",
         "d": "null",
     }
+
+
+EXPORT = """
+import pickle, sys
+from pathlib import Path
+from ddnet.report.mlflow_export import export
+arguments, options = pickle.loads(Path(sys.argv[1]).read_bytes())
+export(*arguments, **options)
+"""
+
+
+def start_export(setup: Setup, place: Path) -> subprocess.Popen[str]:
+    """The same export by a process of its own."""
+    options: dict[str, Any] = {
+        "tables": {"modules": setup.tables}, "figures": {"modules": setup.figures}, "settings": SETTINGS,
+        "dataset": "embedded", "ood_dataset": "embedded_ood", "variants": VARIANTS,
+        "complexity": setup.complexity, "scenes": [("embedded", "s00")],
+    }  # fmt: skip
+    arguments = (setup.db, setup.root / "mlartifacts", "embedded", setup.runs)
+    place.write_bytes(pickle.dumps((arguments, options)))
+    return subprocess.Popen([sys.executable, "-c", EXPORT, str(place)], stderr=subprocess.PIPE, text=True)
+
+
+def test_exports_that_run_at_once_lose_nothing_and_store_nothing_twice(tmp_path: Path) -> None:
+    setup = Setup(tmp_path)
+    together = [start_export(setup, tmp_path / f"{number}.pickle") for number in range(3)]
+    assert [process.wait(120) for process in together] == [0, 0, 0], [p.stderr and p.stderr.read() for p in together]
+    runs = setup.stored()
+    assert len(runs) == 1 + len(setup.runs) and {run.info.status for run in runs.values()} == {"FINISHED"}
+    assert setup.export().created == []
+
+
+def test_an_open_ui_and_an_export_do_not_disturb_each_other(tmp_path: Path) -> None:
+    setup = Setup(tmp_path)
+    setup.export()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = (sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1")
+    server = subprocess.Popen(
+        [*command, "--backend-store-uri", f"sqlite:///{setup.db}"], cwd=tmp_path,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+    )  # fmt: skip
+    url = f"http://127.0.0.1:{port}/api/2.0/mlflow/"
+    try:
+        until = time.monotonic() + 90
+        while time.monotonic() < until:
+            try:
+                experiments = requests.get(f"{url}experiments/search?max_results=10", timeout=5).json()["experiments"]
+                break
+            except (requests.RequestException, KeyError, ValueError):
+                time.sleep(0.3)
+        [ident] = [item["experiment_id"] for item in experiments if item["name"] == "ddnet-bench/embedded"]
+        seen: list[int] = []
+        stop = threading.Event()
+
+        def watch() -> None:
+            while not stop.is_set():
+                body = {"experiment_ids": [ident], "max_results": 100}
+                answer = requests.post(f"{url}runs/search", json=body, timeout=30)
+                assert answer.status_code == 200, answer.text
+                seen.append(len(answer.json().get("runs", [])))
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        exports, until = 0, time.monotonic() + 90
+        while exports < 2 or (len(seen) < 4 and time.monotonic() < until):
+            exports += 1
+            changed = setup.export(settings={**SETTINGS, "training": {"lr": 1e-3 * exports}})
+            assert len(changed.replaced) == 4  # the trained runs
+        stop.set()
+        watcher.join()
+        assert len(seen) >= 4
+        final = requests.post(f"{url}runs/search", json={"experiment_ids": [ident]}, timeout=30).json()["runs"]
+        assert len(final) == 1 + len(setup.runs) == len(setup.stored())
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)

@@ -9,6 +9,7 @@ from ddnet.config import (
     source_of,
     validate_settings,
 )
+from ddnet.data.unchanged import require_unchanged_since
 from ddnet.errors import DDNetError
 from ddnet.files import sha256
 from ddnet.gpu import devices_per_training, jobs_per_gpu, visible_gpus
@@ -74,6 +75,23 @@ PIXELS = image_pixels(PLAN.settings)
 ONLY = OnlyRun(Path(".snakemake") / f"ddnet-{PLAN.settings.preset}.lock")
 
 
+def require_pictures():
+    """Of the main process: nothing that was made of pictures that have changed since passes for up to date."""
+    folder = Path("data") / PLAN.settings.preset
+    if PLAN.settings.data.kind == "folder" or not workflow.is_main_process:
+        return  # one's own pictures are inputs of their index
+    rendered = [folder / "scenes.json"]
+    fetched = [folder / "fetched" / f"{name}.json" for name in PLAN.datasets]
+    made_from = rendered if PLAN.settings.data.kind == "embedded" else fetched
+    try:
+        require_unchanged_since(folder / "index.csv", made_from)
+    except DDNetError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+require_pictures()
+
+
 def begin_run():
     """Of the main process: nobody else runs this preset here, and who stops this run stops its jobs."""
     if not workflow.is_main_process:
@@ -88,6 +106,10 @@ def begin_run():
 
 onstart:
     begin_run()
+
+
+onerror:
+    print("What is finished is kept; the same command goes on from there.")
 
 
 DEPTH_SOURCES = {slug(name): name for name in PLAN.depth_sources}

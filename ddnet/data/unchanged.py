@@ -1,0 +1,60 @@
+"""Whether pictures are still those that were indexed, so that no result rests on others than it says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ddnet.data.index import Scene, read_index
+from ddnet.errors import DDNetError
+from ddnet.files import sha256
+
+
+def require_unchanged(scene: Scene) -> None:
+    """Compare the bytes of a scene's image and target with their digests in the index.
+
+    Raises:
+        DDNetError: a file is another one now.
+    """
+    for path, digest in ((scene.image, scene.image_sha256), (scene.target, scene.target_sha256)):
+        if path.is_file() and sha256(path) != digest:  # one that is missing is said by whoever reads it
+            raise DDNetError(
+                f"{path}: not the file that was indexed (its SHA-256 differs); put the original back, or delete the "
+                "index, and index and train anew"
+            )
+
+
+def require_unchanged_since(index: Path, made_from: Sequence[Path]) -> None:
+    """Refuse results of pictures that were changed, replaced or removed after they were indexed.
+
+    Costs a look at each file's date; only what is newer than the index is read.
+
+    Args:
+        index: the index of scenes; where there is none yet, nothing is to be refused.
+        made_from: what it was made from; while that is missing or newer, the index is about to be made anew.
+
+    Raises:
+        DDNetError: says how many, the first of them, and both ways out.
+    """
+    if not index.is_file():
+        return
+    made = index.stat().st_mtime_ns
+    if any(not path.is_file() or path.stat().st_mtime_ns > made for path in made_from):
+        return
+    changed = [path for scene in read_index(index) for path in _changed(scene, made)]
+    if changed:
+        raise DDNetError(
+            f"{changed[0]}: changed or gone since it was indexed, as are {len(changed) - 1} other pictures; results "
+            f"here rest on the old ones: put them back, or delete {made_from[0]} to make all anew"
+        )
+
+
+def _changed(scene: Scene, made: int) -> list[Path]:
+    files = [(scene.image, scene.image_sha256), (scene.target, scene.target_sha256)]
+    if scene.views:
+        files += list(zip(scene.views, (scene.left_sha256, scene.right_sha256), strict=True))
+    return [
+        path
+        for path, digest in files
+        if not path.is_file() or (path.stat().st_mtime_ns > made and sha256(path) != digest)
+    ]

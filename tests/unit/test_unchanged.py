@@ -1,0 +1,78 @@
+"""Pictures that were changed after they were indexed."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_train import toy_scenes
+
+from ddnet.config import Patches
+from ddnet.data.index import write_index
+from ddnet.data.patches import extract_patches
+from ddnet.data.unchanged import require_unchanged_since
+from ddnet.engine.evaluate import evaluate
+from ddnet.errors import DDNetError
+from ddnet.images import write_image
+
+
+@pytest.fixture
+def indexed(tmp_path: Path) -> tuple[Path, Path]:
+    """An index and what it was made from."""
+    scenes, index, source = toy_scenes(tmp_path), tmp_path / "index.csv", tmp_path / "scenes.json"
+    source.write_text("{}")
+    write_index(index, scenes)
+    later(index, 1)
+    return index, source
+
+
+def later(path: Path, seconds: float) -> None:
+    moment = time.time() + seconds
+    os.utime(path, (moment, moment))
+
+
+def test_what_is_as_it_was_is_taken_also_under_a_newer_date(indexed: tuple[Path, Path]) -> None:
+    index, source = indexed
+    require_unchanged_since(index, [source])
+    later(index.with_name("1.png"), 5)  # copied about
+    require_unchanged_since(index, [source])
+
+
+@pytest.mark.parametrize("way", ["changed", "gone"])
+def test_results_of_pictures_that_changed_are_refused(way: str, indexed: tuple[Path, Path]) -> None:
+    index, source = indexed
+    picture = index.with_name("1-target.png")
+    if way == "gone":
+        picture.unlink()
+    else:
+        write_image(picture, np.zeros((32, 48, 3), np.float32))
+        later(picture, 5)
+    with pytest.raises(DDNetError, match=r"1-target\.png: changed or gone .* delete .*scenes\.json to make all anew"):
+        require_unchanged_since(index, [source])
+    later(source, 9)  # about to be made anew
+    require_unchanged_since(index, [source])
+    source.unlink()
+    require_unchanged_since(index, [source])
+
+
+def test_without_an_index_there_is_nothing_to_refuse(tmp_path: Path) -> None:
+    require_unchanged_since(tmp_path / "index.csv", [])
+
+
+def test_a_picture_of_any_date_that_is_not_the_indexed_one_is_neither_cut_nor_measured(tmp_path: Path) -> None:
+    scenes = toy_scenes(tmp_path)
+    stamp = scenes[0].image.stat()
+    write_image(scenes[0].image, np.zeros((32, 48, 3), np.float32))
+    os.utime(scenes[0].image, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    with pytest.raises(DDNetError, match=r"0\.png: not the file that was indexed"):
+        extract_patches(scenes[:1], tmp_path / "patches", Patches(size=32, stride=0.5, drop=0))
+
+    class Same:
+        def restore(self, image: np.ndarray, depth: object) -> np.ndarray:
+            return image
+
+    with pytest.raises(DDNetError, match=r"toy/train/s0: .*0\.png: not the file that was indexed"):
+        evaluate(Same(), scenes[:1], lambda scene: None, {}, tmp_path / "out", save="none")
