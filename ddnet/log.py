@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ddnet.errors import DDNetError
 from ddnet.memory import out_of_memory
@@ -29,16 +30,15 @@ def job_log(file: str | Path | None = None) -> Iterator[None]:
     status 128 and the signal's number. Any other exception is ours, and keeps its traceback.
     """
     logging.raiseExceptions = False  # a full disk is reported once, not for every line of the log
-    handlers: list[logging.Handler] = [logging.StreamHandler()]
-    if file:
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(file, mode="w"))
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers, force=True
-    )
+    options: dict[str, Any] = {"level": logging.INFO, "format": "%(asctime)s %(message)s", "datefmt": "%H:%M:%S"}
+    logging.basicConfig(**options, handlers=[logging.StreamHandler()], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
+        if file:
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            both: list[logging.Handler] = [logging.StreamHandler(), logging.FileHandler(file, mode="w")]
+            logging.basicConfig(**options, handlers=both, force=True)
         with stoppable():
             yield
     except DDNetError as error:

@@ -6,8 +6,6 @@ which is also the way to move it: MLflow stores absolute artifact paths.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import tempfile
@@ -21,19 +19,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ddnet.errors import DDNetError
-from ddnet.files import alone, sha256
+from ddnet.files import alone
 from ddnet.images import read_image, write_image
-from ddnet.report.collect import METRICS, RunRef, VariantInfo, read_run
+from ddnet.report.collect import RunRef, VariantInfo
+from ddnet.report.mlflow_items import Item, run_item, study_item
 
 _T = TypeVar("_T")
 log = logging.getLogger(__name__)
 
-EXPORT_VERSION = 1  # raise it when the exported form changes, so that every run is written anew
 KEY, DIGEST, PARENT = "ddnet.key", "ddnet.digest", "mlflow.parentRunId"
-MODEL_LIMIT = 20 * 2**20
 PICTURE_LIMIT, PICTURE_SIDE = 2 * 2**20, 840  # bytes above which a restored image is stored reduced, and its pixels
-RUN_FILES = ("per_image.csv", "evaluation.json", "manifest.json", "history.csv", "model_card.md")
-_MAX_PARAM = 6000  # MLflow's own limit on a parameter's text
 _BATCH = 100
 
 
@@ -46,140 +41,11 @@ class Exported:
     unchanged: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Item:
-    """One MLflow run to be: everything but its parent goes into its digest."""
-
-    key: str
-    name: str
-    params: Mapping[str, str]
-    tags: Mapping[str, str]
-    metrics: Mapping[str, float]
-    curves: Sequence[tuple[str, float, int, int]]  # name, value, milliseconds since the start, step
-    files: Sequence[tuple[Path, str]]  # path, folder among the artifacts
-    end_ms: int
-    length_ms: int
-
-    @property
-    def digest(self) -> str:
-        """Hex digest of what would be stored."""
-        files = [(folder, path.name, sha256(path)) for path, folder in self.files]
-        content = [
-            EXPORT_VERSION,
-            dict(self.params),
-            dict(self.tags),
-            dict(self.metrics),
-            list(self.curves),
-            files,
-        ]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 def _batches(values: Iterable[_T], size: int) -> Iterator[list[_T]]:
     """Lists of at most `size` values, as MLflow limits what one call may carry."""
     iterator = iter(values)
     while chunk := list(islice(iterator, size)):
         yield chunk
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested configuration as `section.name` -> text; lists stay one JSON value."""
-    flat: dict[str, str] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            text = value if isinstance(value, str) else json.dumps(value, default=str)
-            flat[f"{prefix}{key}"] = text[:_MAX_PARAM]
-    return flat
-
-
-def mean_metrics(ref: RunRef, dataset: str, ood_dataset: str | None) -> dict[str, float]:
-    """Mean per metric of the main test set, and with `ood_` before the name those of the second one, if any."""
-    images = read_run(ref.folder).images
-    metrics = {}
-    for prefix, name in (("", dataset), ("ood_", ood_dataset)):
-        part = images[images["dataset"] == name]
-        for metric in METRICS:
-            # A column with gaps has no mean that could be compared; MLflow stores no NaN.
-            if len(part) and part[metric].notna().all():
-                metrics[prefix + metric] = float(part[metric].mean())
-    return metrics
-
-
-def _curves(ref: RunRef) -> list[tuple[str, float, int, int]]:
-    history = read_run(ref.folder).history
-    if history.empty:
-        return []
-    numbers = history.select_dtypes("number")
-    seconds = numbers.get("seconds", numbers["step"] * 0)
-    return [
-        (str(name), float(value), int(1000 * after), int(step))
-        for name in numbers.columns
-        if name not in ("step", "seconds")
-        for value, after, step in zip(numbers[name], seconds, numbers["step"], strict=True)
-        if np.isfinite(value)
-    ]
-
-
-def _run_files(ref: RunRef, scenes: Sequence[tuple[str, str]]) -> list[tuple[Path, str]]:
-    files = [(ref.folder / name, "") for name in RUN_FILES]
-    files += [(ref.folder / "restored" / d / f"{scene}.png", f"panels/{d}") for d, scene in scenes]
-    model = ref.folder / "model.pt"
-    if model.is_file() and model.stat().st_size < MODEL_LIMIT:
-        files.append((model, "model"))
-    return [(path, folder) for path, folder in files if path.is_file()]
-
-
-def _run_item(
-    ref: RunRef,
-    variant: VariantInfo | None,
-    size: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    scenes: Sequence[tuple[str, str]],
-    datasets: tuple[str, str | None],
-    marks: Mapping[str, str],
-) -> _Item:
-    result = read_run(ref.folder)
-    kind = "baseline" if ref.seed is None else "run"
-    tags = {"kind": kind, "variant": ref.variant, "label": ref.label, **marks}
-    params: dict[str, str] = {"variant": ref.variant}
-    if ref.seed is not None:
-        params |= flatten(settings) | {"seed": str(ref.seed)}
-        tags["seed"] = str(ref.seed)
-    if variant is not None:
-        params |= flatten(variant.config, "model.")
-        tags |= {
-            "fusion": variant.fusion,
-            "branches": str(variant.branches),
-            "studies": " ".join(variant.studies),
-        }
-        tags["depth_source"] = (variant.depth_source or "preset") if variant.uses_depth else "none"
-    source = {**result.evaluation, **result.evaluation.get("provenance", {}), **result.manifest}
-    for name in ("device", "commit", "dirty", "config_hash", "date"):
-        if source.get(name) not in (None, ""):
-            tags[name] = str(source[name])
-    card = ref.folder / "model_card.md"
-    if card.is_file():
-        tags["mlflow.note.content"] = card.read_text(encoding="utf-8")[:8000]
-    metrics = mean_metrics(ref, *datasets)
-    metrics |= {name: float(size[name]) for name in ("params_m", "macs_g") if size.get(name) is not None}
-    curves = _curves(ref)
-    end = int(1000 * (ref.folder / "per_image.csv").stat().st_mtime)
-    length = max((after for _, _, after, _ in curves), default=0)
-    return _Item(f"run:{ref.name}", ref.name, params, tags, metrics, curves, _run_files(ref, scenes), end, length)
-
-
-def _study_item(
-    study: str, preset: str, tables: Sequence[Path], figures: Sequence[Path], marks: Mapping[str, str]
-) -> _Item:
-    files = [(Path(path), "tables") for path in tables] + [(Path(path), "figures") for path in figures]
-    for path, _ in files:
-        if not path.is_file():
-            raise DDNetError(f"{path}: no such file; make the tables and figures of study {study} before the export")
-    end = max((int(1000 * path.stat().st_mtime) for path, _ in files), default=0)
-    tags = {"kind": "study", "study": study, "preset": preset, **marks}
-    return _Item(f"study:{study}", f"study-{study}", {}, tags, {}, [], files, end, 0)
 
 
 @contextmanager
@@ -199,12 +65,25 @@ def _small(path: Path) -> Iterator[Path]:
         yield reduced
 
 
+@contextmanager
+def _database(path: Path) -> Iterator[None]:
+    """Say in one line that the database is full, damaged or not to be written; what it holds is a copy."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise DDNetError(
+            f"{path}: MLflow cannot use it ({reason}); free some space, or delete it, and export again: it is a copy"
+        ) from None
+
+
 class _Store:
     """One MLflow experiment with the few operations that the export needs."""
 
     def __init__(self, db_path: Path, artifact_root: Path, preset: str) -> None:
-        # Read by MLflow on import: without it every process looks up a telemetry host.
-        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         logging.getLogger("alembic").setLevel(logging.WARNING)
         import mlflow
 
@@ -236,7 +115,7 @@ class _Store:
             if not token:
                 return runs
 
-    def write(self, item: _Item, parent: str | None) -> str:
+    def write(self, item: Item, parent: str | None) -> str:
         """Write one run; it ends FINISHED, or FAILED where the export is interrupted by an error."""
         from mlflow.entities import Metric, Param, RunTag
 
@@ -262,7 +141,7 @@ class _Store:
         return run_id
 
 
-def _write_once(store: _Store, item: _Item, found: Sequence[Any], parent: str | None, report: Exported) -> str:
+def _write_once(store: _Store, item: Item, found: Sequence[Any], parent: str | None, report: Exported) -> str:
     """Leave an identical finished run alone, replace anything else under its key; returns the run's id."""
     digest = item.digest
     same = [run for run in found if run.data.tags.get(DIGEST) == digest and run.info.status == "FINISHED"]
@@ -323,18 +202,20 @@ def export(
     marks = {"trial": "true"} if trial else {}
     home = {ref.name: known[ref.variant].studies[:1] for ref in runs if ref.variant in known}
     studies = [
-        _study_item(name, preset, tables.get(name, ()), figures.get(name, ()), marks)
+        study_item(name, preset, tables.get(name, ()), figures.get(name, ()), marks)
         for name in _study_names(tables, figures, [study for names in home.values() for study in names])
     ]
     sizes, datasets = complexity or {}, (dataset, ood_dataset)
     items = [
-        _run_item(ref, known.get(ref.variant), sizes.get(ref.variant, {}), settings, scenes, datasets, marks)
+        run_item(ref, known.get(ref.variant), sizes.get(ref.variant, {}), settings, scenes, datasets, marks)
         for ref in runs
     ]
     report, database = Exported(), Path(db_path)
     database.parent.mkdir(parents=True, exist_ok=True)
     lock = database.with_name(f".{database.name}.lock")
-    with alone(lock, f"{database}: another export is writing; waiting for it to end"):
+    # Read by MLflow on import: without it every process looks up a telemetry host.
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    with alone(lock, f"{database}: another export is writing; waiting for it to end"), _database(database):
         store = _Store(database, Path(artifact_root), preset)
         existing = store.existing()
         parents = {

@@ -23,7 +23,8 @@ from report_runs import MANIFEST, VARIANTS, make_world
 from ddnet.errors import DDNetError
 from ddnet.images import bit_depth, read_image, read_raw_rgb, write_image
 from ddnet.report.collect import read_json
-from ddnet.report.mlflow_export import PICTURE_LIMIT, Exported, export, flatten
+from ddnet.report.mlflow_export import PICTURE_LIMIT, Exported, export
+from ddnet.report.mlflow_items import flatten
 
 VARIANTS_USED = ("unet", "ddnet_1b")
 SETTINGS = {"preset": "embedded", "training": {"steps": 600, "lr": 2e-4}, "seeds": [0, 1]}
@@ -323,3 +324,12 @@ def test_an_open_ui_and_an_export_do_not_disturb_each_other(tmp_path: Path) -> N
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(30)
+
+
+def test_a_damaged_database_is_one_line_and_a_deleted_one_is_made_anew(tmp_path: Path) -> None:
+    setup = Setup(tmp_path)
+    setup.db.write_bytes(b"no database, but long enough to look like one" * 100)
+    with pytest.raises(DDNetError, match=r"mlflow\.db: MLflow cannot use it \(.*; free some space, or delete it"):
+        setup.export()
+    setup.db.unlink()
+    assert start_export(setup, tmp_path / "again.pickle").wait(120) == 0  # MLflow keeps what it opened in a process

@@ -207,3 +207,39 @@ def test_processes_that_train_together_leave_with_the_one_that_started_them(
     assert not alive
     saved = torch.load(tmp_path / "run" / "state" / "last.ckpt", weights_only=True)
     assert saved["progress"]["step"] > 0
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("write", [1, 2, 4, 5, 6, 7])
+def test_killed_at_any_write_it_goes_on_to_the_same_bytes(
+    write: int, moment: str, inputs: Inputs, tmp_path: Path, whole_run: bytes
+) -> None:
+    """Four states, then model, history and manifest: SIGKILL just before or after each gets its final name."""
+    child = os.fork()
+    if not child:
+        replace_file, count = Path.replace, 0
+
+        def killing(self: Path, target: Path) -> Path:
+            nonlocal count
+            count += 1
+            if count == write and moment == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            moved = replace_file(self, target)
+            if count == write:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return moved
+
+        Path.replace = killing  # type: ignore[method-assign]
+        train(inputs, tmp_path / "run")
+        os._exit(0)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    train(inputs, tmp_path / "run")
+    assert (tmp_path / "run" / "model.pt").read_bytes() == whole_run
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The network of an uninterrupted training."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(toy_inputs(folder), folder / "run")
+    return (folder / "run" / "model.pt").read_bytes()

@@ -13,6 +13,7 @@ from ddnet.data.unchanged import require_unchanged_since
 from ddnet.errors import DDNetError
 from ddnet.files import sha256
 from ddnet.gpu import devices_per_training, jobs_per_gpu, visible_gpus
+from ddnet.log import disk_problem
 from ddnet.only_run import OnlyRun, pass_on_stops
 from ddnet.plan import (
     ROOT,
@@ -99,8 +100,9 @@ def begin_run():
     try:
         # Jobs on a cluster go on without whoever submitted them.
         ONLY.take(tied=workflow.resource_settings.nodes is None)
-    except DDNetError as error:
-        raise SystemExit(f"error: {error}") from None
+    except (DDNetError, OSError) as error:
+        words = disk_problem(error) if isinstance(error, OSError) else ""
+        raise SystemExit(f"error: {words or error}") from None
     pass_on_stops()
 
 
