@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, strided
 
 from ddnet.errors import DDNetError
 
@@ -63,8 +63,9 @@ def checked(value: Any, name: str, shape: tuple[int, ...], path: Path) -> FloatA
 
 
 def as_array(value: Any) -> Any:
-    """A tensor as an array; anything else as it is."""
-    return value.detach().cpu().float().numpy() if isinstance(value, Tensor) and value.is_floating_point() else value
+    """A plain tensor of floating point as an array; anything else as it is."""
+    dense = isinstance(value, Tensor) and value.is_floating_point() and value.layout == strided
+    return value.detach().cpu().float().numpy() if dense else value
 
 
 def brief(value: Any) -> str:

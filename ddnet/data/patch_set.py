@@ -237,7 +237,9 @@ def _numbers(path: Path, rows: Sequence[dict[str, str]], names: Sequence[str]) -
         DDNetError: something else stands there.
     """
     cells = [[row[name] for name in names] for row in rows]
-    if bad := next((cell for line in cells for cell in line if not re.fullmatch(r"\d{1,15}", cell, re.A)), None):
+    if (
+        bad := next((cell for line in cells for cell in line if not re.fullmatch(r"\d{1,15}", cell, re.A)), None)
+    ) is not None:
         raise DDNetError(f"{path}: {bad[:40]!r} is not a whole number from 0 on; {AGAIN}")
     return np.array(cells, np.int64).reshape(len(cells), len(names))
 

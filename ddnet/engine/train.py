@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,55 +101,58 @@ def fit(inputs: Inputs, parts: Setup, progress: Progress, best: Weights, state_f
     """Run the remaining steps; returns the weights of the best validation."""
     spec, total, who = inputs.training, parts.total_steps, f"{inputs.variant.name} seed {inputs.seed}"
     interval = max(1, round(spec.validate_every * total))
-    began, before, at_start = time.perf_counter(), progress.seconds, progress.step
+    began, spent, at_start = time.perf_counter(), progress.seconds, progress.step
 
     def save() -> None:
-        progress.seconds = before + time.perf_counter() - began
+        progress.seconds = spent + time.perf_counter() - began
         if parts.fabric.is_global_zero:
             save_progress(state_file, inputs.state_digest, parts.network, parts.optimizer, progress, best)
-        if progress.since:
-            log.info("%s: state saved at step %d of %d", who, progress.step, total)
+
+    def leave(signal: int) -> None:
+        progress.sums = _mean_of_processes(parts, progress.sums)
+        save()
+        log.info("%s: state saved at step %d of %d", who, progress.step, total)
+        raise Stopped(signal)
 
     parts.model.train()
     with held_back() as asked:
-        while progress.step < total:
-            rate = learning_rate(progress.step, total, spec)
-            for group in parts.optimizer.param_groups:
-                group["lr"] = rate
-            terms = train_step(inputs, parts, progress.step)
-            progress.sums = [before + now for before, now in zip(progress.sums, terms, strict=True)]
-            progress.since += 1
-            progress.step += 1
-            # Before validation, whose best weights would outlive a restart: a diverged network must not be among them.
-            _require_sane(terms, progress, who)
-            stop = _agreed(parts, asked())
-            if progress.step % interval and progress.step != total:
-                if stop:
-                    progress.sums = _mean_of_processes(parts, progress.sums)
-                    save()
-                    raise Stopped(stop)
+        while progress.step < total or progress.since:
+            if not progress.since or (progress.step % interval and progress.step < total):
+                rate = learning_rate(progress.step, total, spec)
+                for group in parts.optimizer.param_groups:
+                    group["lr"] = rate
+                terms = train_step(inputs, parts, progress.step)
+                progress.sums = [sum_ + term for sum_, term in zip(progress.sums, terms, strict=True)]
+                progress.since += 1
+                progress.step += 1
+                # Before validation, whose best weights outlive a restart: a diverged network is never among them.
+                _require_sane(terms, progress, who)
+                if stop := _agreed(parts, asked()):
+                    leave(stop)
                 continue
-            means = [value / progress.since for value in _mean_of_processes(parts, progress.sums)]
             with parts.fabric.autocast():
-                psnr, error = validate(parts.network, inputs)
+                found = validate(parts.network, inputs, asked if parts.fabric.world_size == 1 else lambda: 0)
+            if found is None:
+                leave(asked())
+                continue
+            psnr, error = found
             if np.isnan(psnr):
                 raise DDNetError(f"{who}: the network gives no numbers at step {progress.step}; lower training.lr")
-            progress.seconds = before + time.perf_counter() - began
-            epoch = progress.step * spec.batch / len(parts.patches)
+            means = [value / progress.since for value in _mean_of_processes(parts, progress.sums)]
+            epoch, rate = progress.step * spec.batch / len(parts.patches), learning_rate(progress.step - 1, total, spec)
+            progress.seconds = spent + time.perf_counter() - began
             values = (progress.step, epoch, rate, *means, psnr, error, progress.seconds)
             progress.history.append(dict(zip(HISTORY, map(float, values), strict=True)))
             if psnr > progress.best_psnr:
                 progress.best_psnr, progress.best_step = psnr, progress.step
                 best = {name: tensor.detach().cpu().clone() for name, tensor in parts.network.state_dict().items()}
-            left = (time.perf_counter() - began) / (progress.step - at_start) * (total - progress.step)
+            left = (time.perf_counter() - began) / max(1, progress.step - at_start) * (total - progress.step)
             log.info(
                 "%s: step %d/%d  loss %.4f  val %.2f dB (best %.2f)  ETA %d:%02d",
                 who, progress.step, total, means[0], psnr, progress.best_psnr, *divmod(round(left), 60),
             )  # fmt: skip
             progress.sums, progress.since = [0.0, 0.0, 0.0], 0
             save()
-            if stop and progress.step < total:
-                raise Stopped(stop)
     return best
 
 
@@ -220,13 +223,15 @@ def _gradients(inputs: Inputs, parts: Setup, step: int, count: int) -> tuple[flo
 
 
 @torch.inference_mode()
-def validate(model: nn.Module, inputs: Inputs) -> tuple[float, float]:
-    """Mean PSNR in dB and mean absolute error over the whole validation images."""
+def validate(model: nn.Module, inputs: Inputs, asked: Callable[[], int] = lambda: 0) -> tuple[float, float] | None:
+    """Mean PSNR in dB and mean absolute error over the whole validation images; None where `asked` to leave."""
     model.eval()
     store = DepthStore(inputs.depth) if inputs.depth is not None and inputs.variant.uses_depth else None
     device = next(model.parameters()).device
     psnrs, errors = [], []
     for scene in inputs.validation:
+        if asked():
+            return None
         image, size = pad_to_multiple(to_tensor(read_image(scene.image)).to(device))
         depth = None if store is None else pad_to_multiple(to_tensor(store(scene)).to(device))[0]
         target = to_tensor(read_image(scene.target)).to(device)

@@ -133,11 +133,13 @@ def _data_targets(folder: Path) -> Iterator[Target]:
     yield Target("true depth", test.depth_m, lambda: (true_depth(test), true_sigma(test)))
     record = test.image.with_name("scene.json")
     yield Target("scene record", record, lambda: (index_benchmark(folder / "scenes"), true_sigma(test), audit(scenes)))
+
+    def through_patches() -> None:
+        patches = PatchSet(folder / "patches", views=True)
+        patches.batch(np.arange(min(2, len(patches))))
+
     for name in ("scenes.csv", "patches.csv", "images.npy", "views.npy"):
-        yield Target(
-            f"patches: {name}", folder / "patches" / name,
-            lambda: PatchSet(folder / "patches", views=True).batch(np.arange(2)),
-        )  # fmt: skip
+        yield Target(f"patches: {name}", folder / "patches" / name, through_patches)
     photographs = folder / "own"
     for number, scene in enumerate(scenes):
         for file, side in ((scene.image, "source"), (scene.target, "target")):

@@ -77,6 +77,26 @@ def test_asked_to_leave_it_saves_the_very_step_and_goes_on_to_the_same_bits(
     assert histories[0] == histories[1]
 
 
+def test_asked_during_a_validation_it_validates_that_step_when_it_goes_on(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(inputs, tmp_path / "whole")
+    original = training.validate
+
+    def interrupted(model: Any, given: Inputs, asked: Callable[[], int]) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(model, given, asked)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "validate", interrupted)
+        with pytest.raises(Stopped):
+            train(inputs, tmp_path / "cut")
+    train(inputs, tmp_path / "cut")
+    whole, cut = ((tmp_path / name / "history.csv").read_text().splitlines() for name in ("whole", "cut"))
+    assert [row.rsplit(",", 1)[0] for row in whole] == [row.rsplit(",", 1)[0] for row in cut]
+    assert (tmp_path / "whole" / "model.pt").read_bytes() == (tmp_path / "cut" / "model.pt").read_bytes()
+
+
 def test_a_finished_training_whose_outputs_were_lost_is_not_done_again(
     inputs: Inputs,
     tmp_path: Path,
