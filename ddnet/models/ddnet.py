@@ -7,12 +7,14 @@ reproduces the printed sizes; the arguments of `DDNet` switch to the paper's wor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ddnet.errors import DDNetError
 from ddnet.models.blocks import ResidualGroup, conv3x3
 from ddnet.registry import resolve
 
@@ -68,6 +70,14 @@ class Branch(nn.Module):
         return x
 
 
+def _require_options(cell: type[nn.Module], fusion: str, options: Mapping[str, object]) -> None:
+    """Refuse options that a fusion does not take; its first two parameters are the widths."""
+    known = list(inspect.signature(cell).parameters)[2:]
+    if unknown := [name for name in options if name not in known]:
+        allowed = f"allowed: {', '.join(known)}" if known else "it takes none"
+        raise DDNetError(f"fusion '{fusion}' has no option '{unknown[0]}' (fusion_options); {allowed}")
+
+
 class DDNet(nn.Module):
     """Depth-guided single-image defocus deblurring network.
 
@@ -105,6 +115,7 @@ class DDNet(nn.Module):
         depth_width = max(1, width // 4)
         if self.uses_depth and not self.depth_as_input:
             cell = resolve("fusion", fusion)
+            _require_options(cell, fusion, fusion_options or {})
             self.depth_encoder = DepthEncoder(depth_channels, depth_width, depth_rcabs)
 
         def cells() -> list[nn.Module]:

@@ -160,7 +160,8 @@ def test_means_agree_with_the_csv(scenes: list[Scene], metrics: dict[str, Metric
 def test_perfect_restoration_is_infinite_in_file_and_mean(
     scenes: list[Scene], metrics: dict[str, Metric], tmp_path: Path
 ) -> None:
-    scene = dataclasses.replace(scenes[0], image=scenes[0].target)
+    sharp = scenes[0].target, scenes[0].target_sha256
+    scene = dataclasses.replace(scenes[0], image=sharp[0], image_sha256=sharp[1])
     rows = evaluate(Identity(), [scene], no_depth, metrics, tmp_path, save="none")
     write_per_image(tmp_path / "per_image.csv", rows)
     assert ",inf,inf,1.0,0.0,," in (tmp_path / "per_image.csv").read_text(encoding="utf-8")

@@ -149,6 +149,14 @@ def test_a_single_patch_that_memory_does_not_hold_is_one_line(
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
 
+def test_an_option_that_the_fusion_does_not_take_is_one_line(inputs: Inputs, tmp_path: Path) -> None:
+    wrong = inputs.variant.model_copy(update={"fusion_options": {"gates": 3}})
+    with pytest.raises(
+        DDNetError, match=r"^fusion 'gru' has no option 'gates' \(fusion_options\); allowed: roles, reset$"
+    ):
+        train(replace(inputs, variant=wrong), tmp_path / "run")
+
+
 def test_without_validation_scenes_nothing_is_trained(inputs: Inputs, tmp_path: Path) -> None:
     with pytest.raises(DDNetError, match="no validation scenes, which choose the weights to keep"):
         train(replace(inputs, validation=[]), tmp_path / "run")
