@@ -75,7 +75,7 @@ def disturbed(
         before = digests(project)
         forbidden = draw.random() < 0.25
         if not forbidden:
-            disk.resize(disk.used() + draw.choice((0.02, 0.1, 0.5, 1.0, 3.0, 8.0)))
+            disk.resize(disk.used() + draw.choice((0.02, 0.2, 1.0, 3.0, 8.0, 77.0, 80.0, 90.0)))
         victim = Victim(project, SMOKE)
         if forbidden:
             time.sleep(draw.uniform(3.0, 15.0))
