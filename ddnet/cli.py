@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ddnet import cli_bench, cli_doctor, cli_verify, cli_weights
+from ddnet import __version__, cli_bench, cli_completion, cli_doctor, cli_init, cli_verify, cli_weights
 from ddnet.config import (
     Complexity,
     Settings,
@@ -22,13 +22,17 @@ from ddnet.config import (
     load_variants,
 )
 from ddnet.errors import DDNetError
-from ddnet.log import disk_problem
-from ddnet.plan import ROOT, TABLES, Plan
+from ddnet.log import disk_problem, terminal_log
+from ddnet.places import CONFIG
+from ddnet.plan import TABLES, Plan
 from ddnet.registry import did_you_mean, names
 from ddnet.stopping import Stopped, stoppable
 
-CONFIG = ROOT / "workflow" / "config"
 PRESETS = ("embedded", "smoke", "paper", "paper-short", "folder")
+SUMMARY = (
+    "Benchmark of depth-guided defocus deblurring. `snakemake --cores 8 all` runs it; this command is for the rest."
+)
+EXIT_STATUS = "Exit status: 0 done, 1 refused, 2 wrong usage, 128 + n left by signal n."
 LISTABLE = ("variants", "fusions", "depth", "metrics", "baselines", "presets", "studies")
 
 
@@ -116,12 +120,12 @@ def _schema(_: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
-    top = argparse.ArgumentParser(prog="ddnet", description=__doc__)
-    top.add_argument("--variants", type=Path, help="another variants file than workflow/config/variants.yaml")
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
-    listing = commands.add_parser(
-        "list", help="all names: variants, fusions, depth sources, metrics, baselines, presets, studies"
-    )
+    top = argparse.ArgumentParser(prog="ddnet", description=SUMMARY, epilog=EXIT_STATUS)
+    top.add_argument("--version", action="version", version=f"ddnet-bench {__version__}")
+    top.add_argument("--variants", type=Path, metavar="FILE", help="a table of variants other than the project's")
+    commands = top.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    cli_init.add_parser(commands)
+    listing = commands.add_parser("list", help="names of variants, fusions, depth sources, metrics, ...")
     listing.add_argument("kind", nargs="?", choices=LISTABLE)
     listing.set_defaults(run=_list)
     describe = commands.add_parser("describe", help="a variant's network, parameters and MACs")
@@ -131,22 +135,24 @@ def parser() -> argparse.ArgumentParser:
     cli_doctor.add_parsers(commands, _plan)
     cli_weights.add_parser(commands)
     cli_verify.add_parser(commands)
-    cost = commands.add_parser(
-        "estimate", help="hours, disk and memory of a preset on this machine, steps measured now"
-    )
+    cost = commands.add_parser("estimate", help="hours, disk and memory of a preset on this machine")
     cost.add_argument("--preset", default="paper", help="a preset's name or file (default: paper)")
     cost.add_argument("--step-limit-s", type=float, default=60.0, help="seconds for measuring a step (default: 60)")
     cost.add_argument("--tflops", type=float, help="also the hours at so many TFLOP/s sustained, by counted FLOP")
     cost.set_defaults(run=_estimate)
     cli_bench.add_parser(commands)
-    schema = commands.add_parser("schema", help="JSON schema of a preset, for editors: workflow/config/schema.json")
+    schema = commands.add_parser("schema", help="JSON schema of a preset, for editors")
     schema.set_defaults(run=_schema)
+    cli_completion.add_parser(commands)
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; bad input is one line on standard error and exit status 1."""
-    arguments = parser().parse_args(argv)
+    grammar = parser()
+    cli_completion.complete(grammar)
+    arguments = grammar.parse_args(argv)
+    terminal_log()
     try:
         with stoppable():
             arguments.run(arguments)

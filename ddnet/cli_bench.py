@@ -10,12 +10,11 @@ from typing import Any
 from ddnet.config import Variant, find_variant, load_baselines, load_variants
 from ddnet.engine.bench import Records, Row
 from ddnet.errors import DDNetError
-from ddnet.plan import ROOT
+from ddnet.places import CONFIG
 from ddnet.plan_systems import system_needs
 from ddnet.provenance import device_name
 from ddnet.registry import did_you_mean
 
-CONFIG = ROOT / "workflow" / "config"
 NETWORKS = "unet,ddnet_1b,ddnet_2b"
 MULTIPLE, SMALLEST = 16, 64  # pixels of a side: the networks' pyramid, and the warm-up
 
@@ -181,14 +180,12 @@ def _finish(records: Records, title: str) -> None:
 
 def add_parser(commands: Any) -> None:
     """Add `bench systems|inference|metrics|tiles|step|data|pipeline` to the commands of `ddnet`."""
-    bench = commands.add_parser("bench", help="time and memory here, beside what the machine reaches at best")
+    bench = commands.add_parser("bench", help="time and memory, beside what this machine can do")
     measured = bench.add_subparsers(required=True, metavar="WHAT")
-    systems = measured.add_parser("systems", help="the compared systems, and the parts of those that estimate a map")
+    systems = measured.add_parser("systems", help="the compared systems, and the parts of some")
     systems.add_argument("--only", help="names of compared systems, separated by commas (default: all)")
     systems.set_defaults(run=bench_systems)
-    inference = measured.add_parser(
-        "inference", help="our networks on a whole image: time, memory, plainly and as we do"
-    )
+    inference = measured.add_parser("inference", help="our networks on a whole image, plainly and as we do")
     inference.set_defaults(run=bench_inference)
     metrics = measured.add_parser("metrics", help="the metrics of Table 2 on one image, plainly and as we do")
     metrics.add_argument(
@@ -196,7 +193,7 @@ def add_parser(commands: Any) -> None:
     )
     metrics.add_argument("--rounds", type=int, default=5, help="measurements of each (default: 5)")
     metrics.set_defaults(run=bench_metrics)
-    tiles = measured.add_parser("tiles", help="a trained network in tiles: how far from the whole image's result")
+    tiles = measured.add_parser("tiles", help="a trained network in tiles, beside the whole image")
     tiles.add_argument("network", help="a name or a run's folder, as for ddnet.load")
     tiles.add_argument("--tiles", default="1024,512,256", help="sides of tiles in pixels (default: 1024,512,256)")
     tiles.set_defaults(run=bench_tiles)

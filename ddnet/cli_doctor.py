@@ -14,11 +14,11 @@ from ddnet.config import DpddData, load_sources, source_of
 from ddnet.errors import DDNetError
 from ddnet.gpu import visible_gpus
 from ddnet.log import format_bytes
-from ddnet.plan import ROOT, Plan, memory_mb
-from ddnet.weights import read_manifest
+from ddnet.places import CONFIG, PROJECT
+from ddnet.plan import Plan, memory_mb
 
 PACKAGES = ("torchvision", "lightning-fabric", "lpips", "ptflops", "scikit-image", "snakemake", "mlflow")
-SOURCES = ROOT / "workflow" / "config" / "sources.yaml"
+SOURCES = CONFIG / "sources.yaml"
 LEAST_FREE = 3e9  # bytes; what the default preset takes, with room to spare
 OPTIONAL = ("squeezenet1_1",)
 
@@ -84,7 +84,7 @@ def _other_versions() -> list[str]:
     """Packages of which not the version is installed that the lock file pins for this Python and platform."""
     from packaging.requirements import Requirement
 
-    pins = ROOT / "constraints.txt"
+    pins = PROJECT / "constraints.txt"
     lines = pins.read_text(encoding="utf-8").splitlines() if pins.is_file() else []
     pinned = [Requirement(line) for line in lines if line.strip() and not line.lstrip().startswith(("#", "-"))]
     here = [pin for pin in pinned if pin.marker is None or pin.marker.evaluate()]
@@ -115,6 +115,7 @@ def data_status(arguments: argparse.Namespace) -> None:
 def _data(plan: Plan, sources_file: Path) -> None:
     from ddnet.engine.fetch_data import folder_of, wanted_files
     from ddnet.fetch import status_item
+    from ddnet.weights import read_manifest
 
     sources = load_sources(sources_file)
     data = plan.settings.data if isinstance(plan.settings.data, DpddData) else None
@@ -168,7 +169,7 @@ def data_verify(arguments: argparse.Namespace) -> None:
 
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser], plan: MakePlan) -> None:
     """Add `data` and `doctor` to the commands; `plan` makes the plan of the preset that was asked for."""
-    data = commands.add_parser("data", help="datasets and weights of a preset: what is here, and whether it is intact")
+    data = commands.add_parser("data", help="datasets of a preset: what is here, is it intact")
     actions = data.add_subparsers(required=True, metavar="ACTION")
     for name, run, text in (
         ("status", data_status, "what is here, what would be downloaded and from where; asks no network"),
@@ -179,8 +180,7 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser], p
         action.set_defaults(run=run, plan=plan)
         if run is data_status:
             action.add_argument("--sources", type=Path, help="another table than workflow/config/sources.yaml")
-    check = commands.add_parser(
-        "doctor", help="environment, weights and data, free space, what would be downloaded; asks no network"
-    )
+    about = "environment, weights and data, free space, what would be downloaded; asks no network"
+    check = commands.add_parser("doctor", help="is all here and in order; what would be downloaded", description=about)
     check.add_argument("--preset", default="embedded", help="a preset's name or file (default: embedded)")
     check.set_defaults(run=doctor, plan=plan)

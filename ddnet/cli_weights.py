@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ddnet.config import load_sources, source_of
-from ddnet.plan import ROOT
+from ddnet.places import CONFIG
 
-SOURCES = ROOT / "workflow" / "config" / "sources.yaml"
+SOURCES = CONFIG / "sources.yaml"
 INDENT = 16
 NEXT = {
     "monodepth2": "`depth: {source: monodepth2, fit: null}` in a preset",
@@ -56,7 +56,7 @@ def weights_import(arguments: argparse.Namespace) -> None:
 
 def add_parser(commands: Any) -> None:
     """Add `weights list` and `weights import` to the commands of `ddnet`."""
-    weights = commands.add_parser("weights", help="published weights: what can be read here, and taking in a download")
+    weights = commands.add_parser("weights", help="published weights: what is here, take in a file")
     actions = weights.add_subparsers(required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="what is expected, where it is published, and whether it is here")
     listing.set_defaults(run=weights_list)

@@ -19,7 +19,8 @@ PACKAGES = ("ddnet", "baselines")
 
 # A change in these changes no number by itself: settings reach the jobs as parameters, and the rest is bookkeeping.
 _NOT_DIGESTED = frozenset(
-    f"ddnet.{name}" for name in ("config", "plan", "plan_systems", "code_digest", "provenance", "registry", "errors")
+    f"ddnet.{name}"
+    for name in ("config", "plan", "plan_systems", "places", "code_digest", "provenance", "registry", "errors")
 )
 
 

@@ -59,6 +59,14 @@ def job_log(file: str | Path | None = None) -> Iterator[None]:
         sys.exit(1)
 
 
+def terminal_log() -> None:
+    """Log what a command is at to standard error where that is a terminal; elsewhere warnings alone."""
+    level = logging.INFO if sys.stderr.isatty() else logging.WARNING
+    logging.basicConfig(level=level, format="%(message)s")
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 def disk_problem(error: OSError) -> str:
     """What a disk refused, and what to do, in one line; empty where the error has another cause."""
     where = error.filename or Path.cwd()

@@ -17,7 +17,8 @@ from typing import Any
 from ddnet.code_digest import closure, declared_needs, digest
 from ddnet.config import Baseline, Settings, Variant
 from ddnet.errors import DDNetError
-from ddnet.plan_systems import ROOT, ComparedSystems, nearest
+from ddnet.places import PROJECT, ROOT
+from ddnet.plan_systems import ComparedSystems, nearest
 
 # Table -> the study whose variants are its rows. Tables 1 and 2 compare systems and have fixed rows, as has that of the
 # paper's claims. `controls` and `readings` are in no preset's studies: they have targets of their own.
@@ -222,7 +223,7 @@ class Plan(ComparedSystems):
         editing one fusion concerns only the variants that use it.
         """
         files = closure(ROOT, [*modules, *(self._model_modules(variant) if variant else [])])
-        return digest([*files, ROOT / "workflow" / "scripts" / f"{script}.py"] if script else files)
+        return digest([*files, PROJECT / "workflow" / "scripts" / f"{script}.py"] if script else files)
 
     def _model_modules(self, variant: str) -> list[str]:
         chosen = self.variants[variant]

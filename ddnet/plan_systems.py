@@ -10,8 +10,7 @@ from typing import Any
 from ddnet.code_digest import closure, declared_keys, declared_needs, has_base, keywords_of
 from ddnet.config import Baseline, LearnedSystem, Recipe, Settings, common_recipe, files_under, merged_recipe
 from ddnet.errors import DDNetError
-
-ROOT = Path(__file__).resolve().parent.parent
+from ddnet.places import ROOT
 
 
 def system_needs(system: str) -> frozenset[str]:

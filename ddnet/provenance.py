@@ -15,6 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ddnet.places import CARRIED, ROOT
+
 CODE = (".", ":(exclude)results")  # a record that a run has just written does not change what the next one runs
 PACKAGES = ("ddnet-bench", "torch", "lightning-fabric", "numpy", "scikit-image", "lpips", "ptflops")
 
@@ -26,12 +28,17 @@ def stable_hash(value: Any) -> str:
 
 
 def git_state() -> tuple[str, bool]:
-    """Commit of the source tree and whether code has uncommitted changes; ("unknown", False) outside a repository."""
-    root = Path(__file__).resolve().parent.parent
+    """Commit of the source tree, or that a wheel was built from, and whether code in it was not committed.
+
+    ("unknown", False) where nobody knows.
+    """
+    if (CARRIED / "commit").is_file():  # not the repository of somebody's own that this is installed into
+        commit = (CARRIED / "commit").read_text(encoding="ascii").strip()
+        return commit.removesuffix("-dirty") or "unknown", commit.endswith("-dirty")
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ("git", "-C", str(root), *arguments), capture_output=True, text=True, check=True, timeout=20
+            ("git", "-C", str(ROOT), *arguments), capture_output=True, text=True, check=True, timeout=20
         ).stdout.strip()
 
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ddnet.plan import ROOT
+from ddnet.places import ROOT
 
 PACKAGE = sorted((ROOT / "ddnet").rglob("*.py")) + sorted((ROOT / "baselines").rglob("*.py"))
 

@@ -13,7 +13,7 @@ from ddnet.cli import CONFIG
 from ddnet.config import load_sources
 from ddnet.fetch.links import require_safe
 from ddnet.fetch.policy import SourceFailed
-from ddnet.plan import ROOT
+from ddnet.places import ROOT
 
 SOURCES = [file for part in ("ddnet", "baselines", "workflow/scripts") for file in sorted((ROOT / part).rglob("*.py"))]
 FORBIDDEN = {

@@ -25,7 +25,9 @@ from ddnet.code_digest import has_base
 from ddnet.config import Baseline
 from ddnet.errors import DDNetError
 from ddnet.files import atomic_path
-from ddnet.plan import ROOT, cpu_count, slug
+from ddnet.log import Progress
+from ddnet.places import ROOT
+from ddnet.plan import cpu_count, slug
 from ddnet.plan_systems import system_needs
 from ddnet.provenance import git_state
 
@@ -168,7 +170,8 @@ def bench_systems(
         DDNetError: at the end, where measurements failed, or when interrupted; the rows of the others are in the file.
     """
     failed: list[str] = []
-    count = 0
+    count, baselines = 0, list(baselines)
+    progress = Progress("bench systems", len(baselines), "systems")
     try:
         with tempfile.TemporaryDirectory(prefix="ddnet-bench-") as folder:
             measure("baselines.bench", "scene", "--folder", folder, "--size", *map(str, size))
@@ -180,6 +183,7 @@ def bench_systems(
                         show(row)
                 except DDNetError as error:
                     failed.append(f"{baseline.name}, {error}")
+                progress.advance()
     except KeyboardInterrupt:
         failed.append("interrupted")
     if failed:

@@ -13,6 +13,7 @@ import torch
 from ddnet.engine.bench import STAND_IN, Records, Row, measure, measure_ceiling, rounded
 from ddnet.engine.measured_metrics import OURS, PLAIN
 from ddnet.files import sha256, write_json
+from ddnet.log import Progress
 from ddnet.weights import read_manifest
 
 MODULE = "ddnet.engine.measured_metrics"
@@ -59,7 +60,10 @@ def bench_metrics(
     with tempfile.TemporaryDirectory(prefix="ddnet-bench-") as folder:
         random = with_stand_ins(weights, Path(folder))
         task = ("--size", *map(str, size), "--weights", folder, "--rounds", str(rounds))
-        found = {way: measure(MODULE, way, *task) for way in (PLAIN, OURS)}
+        found, progress = dict[str, Row](), Progress("bench metrics", 2, "ways")
+        for way in (PLAIN, OURS):
+            found[way] = measure(MODULE, way, *task)
+            progress.advance()
     for way, of_metrics in found.items():
         values = list(of_metrics.values())
         together = {key: sum(facts[key] for facts in values) for key in ("wall_s", "cpu_s")}

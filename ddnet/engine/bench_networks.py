@@ -12,6 +12,7 @@ import numpy as np
 from ddnet.config import Variant
 from ddnet.engine.bench import Records, Row, measure, measure_ceiling, rounded
 from ddnet.errors import DDNetError
+from ddnet.log import Progress
 from ddnet.plan import cpu_count
 
 MODULE = "ddnet.engine.measured_network"
@@ -35,6 +36,8 @@ def bench_inference(
     Raises:
         DDNetError: a measurement failed; earlier rows are in the file.
     """
+    variants = list(variants)
+    progress = Progress("bench inference", len(variants) * rounds * len(ways), "images")
     for variant in variants:
         own = [way for way in ways if way != "bands" or variant.arch != "unet"]
         given = (*_given(variant, channels), "--batch", str(batch))
@@ -43,11 +46,13 @@ def bench_inference(
         with tempfile.TemporaryDirectory(prefix="ddnet-bench-") as folder:
             outputs = {way: Path(folder, f"{way}.npy") for way in own}
             for _ in range(rounds):
+                progress.advance(len(ways) - len(own))
                 for way in own:
                     task = ("--way", way, "--out", str(outputs[way]), "--size", *map(str, size))
                     found = _measured(f"{variant.name}, {way}", "inference", *given, *task)
                     if way not in best or found["wall_s"] < best[way]["wall_s"]:
                         best[way] = found
+                    progress.advance()
             plain = np.load(outputs[PLAIN])
             for way in own:
                 found = best[way]
@@ -75,12 +80,15 @@ def bench_step(
     Raises:
         DDNetError: a measurement failed; earlier rows are in the file.
     """
+    variants = list(variants)
+    progress = Progress("bench step", len(variants) * turns * len(ways), "processes")
     for variant in variants:
         seen: dict[str, list[Row]] = {way: [] for way in ways}
         ceiling = measure_ceiling()
         for _ in range(turns):
             for way, found in seen.items():
                 found.append(training_turn(variant, channels, crop, batch, rounds, way))
+                progress.advance()
         rows = {way: _step_facts(found, seen[PLAIN], ceiling) for way, found in seen.items()}
         for way, facts in rows.items():
             show(_add(records, _known(variant, (crop, crop), channels, batch), way, facts, rows[PLAIN]))

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from ddnet.engine.bench import Records, Row, rounded
 from ddnet.errors import DDNetError
-from ddnet.plan import ROOT, cpu_count
+from ddnet.places import CONFIG, PROJECT
+from ddnet.plan import cpu_count
 
 KEY = ("preset", "rule")
 COLUMNS = (
@@ -105,11 +106,11 @@ def bench_pipeline(folder: Path, preset: str, records: Records, show: Callable[[
 
 
 def _snakemake_start(folder: Path, preset: str) -> float:
-    config = ROOT / "workflow" / "config" / f"{preset}.yaml"
+    config = CONFIG / f"{preset}.yaml"
     if not config.is_file():
         allowed = ", ".join(sorted(file.stem for file in config.parent.glob("*.yaml")))
         raise DDNetError(f"no preset '{preset}'; {config.parent.name} has {allowed}")
-    command = ("-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-n", "-q", "--nolock", "--cores", str(cpu_count()))
+    command = ("-m", "snakemake", "-s", str(PROJECT / "Snakefile"), "-n", "-q", "--nolock", "--cores", str(cpu_count()))
     began = time.perf_counter()
     done = subprocess.run(
         (sys.executable, *command, "--configfile", str(config)), cwd=folder, capture_output=True, text=True

@@ -13,6 +13,7 @@ from ddnet.data.embedded.scenes import make_scene
 from ddnet.engine.bench import Records, Row, rounded
 from ddnet.engine.load import Loaded
 from ddnet.images import FloatArray
+from ddnet.log import Progress
 from ddnet.metrics.psnr import psnr_db
 
 KEY = ("system", "width", "height", "tile")
@@ -49,10 +50,13 @@ def bench_tiles(
     known = {"system": loaded.name, "width": size[0], "height": size[1], "source": loaded.source}
     whole: FloatArray = image
     whole_s = 0.0
-    for tile in (None, *tiles):
+    sides = (None, *tiles)
+    progress = Progress("bench tiles", len(sides), "ways")
+    for tile in sides:
         load, began = os.getloadavg()[0], time.perf_counter()
         restored = loaded.restore(image, depth, tile)
         seconds = time.perf_counter() - began
+        progress.advance()
         if tile is None:
             whole, whole_s = restored, seconds
         apart, psnr = np.abs(restored - whole), psnr_db(restored, target)

@@ -24,6 +24,7 @@ from ddnet.depth._network import DepthNetwork
 from ddnet.engine.compared import compared_systems
 from ddnet.engine.fetch_data import sized
 from ddnet.errors import DDNetError
+from ddnet.log import Progress
 from ddnet.losses import DeblurLoss, VggFeatures
 from ddnet.models import build_model, count_parameters
 from ddnet.plan import Plan, depth_needs
@@ -206,7 +207,9 @@ def measure_variants(plan: Plan, scale: Scale, bench: Bench) -> list[Cost]:
             if bench.device.type == "cpu" and sum(set(steps.values())) > bench.limit_s * rate:
                 break
     costs, (reference, known, _) = [], next(iter(measured.values()))
+    progress = Progress("counting", len(steps), "variants")
     for name, step in steps.items():
+        progress.advance()
         base, rate, how = measured.get(step, (name, known, f"from {reference} by FLOP"))
         pixel = bench.count_flop(variants[name], 1, CROP, False) / CROP**2
         run = scale.steps * step + scale.validations * scale.pixels("val") * pixel

@@ -24,14 +24,13 @@ from ddnet.errors import DDNetError
 from ddnet.fetch import scan_folder
 from ddnet.images import FloatArray
 from ddnet.models.released import load_released
-from ddnet.plan import ROOT
+from ddnet.places import CONFIG, ROOT
 from ddnet.plan_systems import system_needs
 from ddnet.registry import did_you_mean
 
 log = logging.getLogger(__name__)
 
 RELEASED = "ddnet"
-CONFIG = ROOT / "workflow" / "config"
 RUNS, SYSTEMS = Path("results", "runs"), Path("results", "systems")
 MODEL, MANIFEST, WEIGHTS_FILE = "model.pt", "manifest.json", "weights.npz"
 
@@ -160,8 +159,7 @@ def _known() -> dict[str, Callable[[], Loaded]]:
 
 
 def _table(file: str, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    path = CONFIG / file
-    return read(path) if path.is_file() else {}  # installed without the workflow
+    return read(CONFIG / file)
 
 
 def _load_path(path: Path) -> Loaded:

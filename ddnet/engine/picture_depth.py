@@ -13,7 +13,7 @@ from ddnet.engine.fetch_data import WEIGHTS, folder_of
 from ddnet.errors import DDNetError
 from ddnet.fetch import scan_folder
 from ddnet.images import FloatArray, quantise, to_float
-from ddnet.plan import ROOT
+from ddnet.places import CONFIG
 from ddnet.registry import resolve
 
 GIVE = "pass depth, (H, W) floating point in [0, 1] with 1 nearest"
@@ -29,7 +29,7 @@ def project_of(run: Path) -> Path:
 
 def preset_of(name: str) -> Depth | None:
     """The depth settings of one of this suite's presets; None for a preset of one's own, whose file nobody knows."""
-    file = ROOT / "workflow" / "config" / f"{name}.yaml"
+    file = CONFIG / f"{name}.yaml"
     if not name or not file.is_file() or name in ("baselines", "sources", "variants"):
         return None
     return load_settings(file).depth

@@ -19,6 +19,7 @@ from ddnet.data.embedded.textures import FloatArray, linear_to_srgb
 from ddnet.errors import DDNetError
 from ddnet.files import atomic_path, write_json
 from ddnet.images import read_image, write_image
+from ddnet.log import Progress
 from ddnet.provenance import Stopwatch
 from ddnet.verify import mitsuba as theirs
 from ddnet.verify.scenes import Case, cases
@@ -130,9 +131,9 @@ def verify_renderer(
     if unknown := set(only) - {case.name for case in chosen}:
         raise DDNetError(f"no scene {sorted(unknown)[0]!r}; allowed: {', '.join(case.name for case in chosen)}")
     results, shown = [], []
+    chosen = [case for case in chosen if not only or case.name in only]
+    progress = Progress("verify renderer", len(chosen), "scenes")
     for case in chosen:
-        if only and case.name not in only:
-            continue
         image, target, noise = _mitsubas(mi, case, samples, seed)
         for path, light in zip(pictures(out, case.name), (image, target), strict=True):
             write_image(path, encoded(light))
@@ -140,6 +141,7 @@ def verify_renderer(
         results.append(compare(case, ours, out, samples, seed, noise))
         shown.append((results[-1], encoded(ours.image), encoded(image)))
         tell(results[-1])
+        progress.advance()
     _write(out / "comparison.csv", results)
     _draw(out / "comparison.png", shown)
     facts = {"mitsuba": mi.__version__, "variant": theirs.VARIANT, "seed": seed, "samples": samples}

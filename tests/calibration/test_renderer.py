@@ -14,7 +14,7 @@ from ddnet.data.embedded.render import Rendered, render
 from ddnet.data.embedded.surfaces import SceneSpec
 from ddnet.errors import DDNetError
 from ddnet.images import read_image
-from ddnet.plan import ROOT
+from ddnet.places import ROOT
 from ddnet.verify.renderer import LEAST_DB, LENS_SAMPLES, compare, decibels, encoded, pictures, verify_renderer
 from ddnet.verify.scenes import cases
 

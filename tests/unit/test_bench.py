@@ -19,7 +19,8 @@ from ddnet.config import Baseline
 from ddnet.data.index import Scene
 from ddnet.engine.bench import COLUMNS, Records, Row, bench_systems, measure, parse_size
 from ddnet.errors import DDNetError
-from ddnet.plan import ROOT, cpu_count
+from ddnet.places import ROOT
+from ddnet.plan import cpu_count
 from ddnet.plan_systems import system_needs
 
 BLURRED = Baseline(name="blurred", system="blurred", label="Blurred input")

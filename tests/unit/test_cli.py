@@ -10,7 +10,7 @@ from ddnet import cli_doctor
 from ddnet.cli import main
 from ddnet.errors import DDNetError
 from ddnet.log import job_log
-from ddnet.plan import ROOT
+from ddnet.places import ROOT
 from ddnet.registry import class_name, names, resolve
 
 

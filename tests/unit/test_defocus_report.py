@@ -14,7 +14,7 @@ import pytest
 
 from ddnet.errors import DDNetError
 from ddnet.images import read_image, write_image
-from ddnet.plan import ROOT
+from ddnet.places import ROOT
 from ddnet.report.defocus import MapSource, map_sources, table_s2
 from ddnet.report.defocus_figure import draw_defocus_maps
 from ddnet.report.formats import to_html, to_markdown, to_tex, write_table

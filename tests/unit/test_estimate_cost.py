@@ -23,7 +23,8 @@ from ddnet.engine.estimate_cost import (
 )
 from ddnet.images import write_image
 from ddnet.models import build_model
-from ddnet.plan import ROOT, Plan
+from ddnet.places import ROOT
+from ddnet.plan import Plan
 
 CONFIG = ROOT / "workflow" / "config"
 VARIANTS = load_variants(CONFIG / "variants.yaml")

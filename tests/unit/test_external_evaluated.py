@@ -15,7 +15,8 @@ from ddnet.errors import DDNetError
 from ddnet.images import FloatArray, write_image
 from ddnet.metrics import build_metrics
 from ddnet.metrics._base import Metric
-from ddnet.plan import ROOT, Plan
+from ddnet.places import ROOT
+from ddnet.plan import Plan
 from ddnet.report.collect import read_images
 
 CONFIG = ROOT / "workflow" / "config"

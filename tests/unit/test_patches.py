@@ -18,7 +18,7 @@ from ddnet.data.patch_set import PatchSet, Place, training_set_place
 from ddnet.data.patches import extract_patches, grid, sharpness
 from ddnet.errors import DDNetError
 from ddnet.images import read_raw_rgb, write_image
-from ddnet.plan import ROOT
+from ddnet.places import ROOT
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 SMALL = Patches(size=32, stride=0.5)

@@ -19,6 +19,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("ddnet", "workflow", "baselines"):
         shutil.copytree(planning.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(planning, "ROOT", tmp_path)
+    monkeypatch.setattr(planning, "PROJECT", tmp_path)
     return tmp_path
 
 

@@ -24,7 +24,8 @@ from projects import copy_project, planned, snakemake
 from ddnet.cli import CONFIG
 from ddnet.config import load_baselines, load_settings, load_variants
 from ddnet.job import content_digest
-from ddnet.plan import ROOT, Plan
+from ddnet.places import ROOT
+from ddnet.plan import Plan
 
 SMOKE = "workflow/config/smoke.yaml"
 TABLES = "results/tables/smoke"

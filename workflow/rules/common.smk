@@ -15,8 +15,8 @@ from ddnet.files import sha256
 from ddnet.gpu import devices_per_training, jobs_per_gpu, visible_gpus
 from ddnet.log import disk_problem
 from ddnet.only_run import OnlyRun, pass_on_stops
+from ddnet.places import ROOT
 from ddnet.plan import (
-    ROOT,
     TABLES,
     Plan,
     cpu_count,
