@@ -29,7 +29,7 @@ from ddnet.registry import did_you_mean, names
 from ddnet.stopping import Stopped, stoppable
 
 PRESETS = ("embedded", "smoke", "paper", "paper-short", "folder")
-SUMMARY = (
+SUMMARY = "Benchmark of depth-guided defocus deblurring, beside `snakemake --cores 8 all`."
     "Benchmark of depth-guided defocus deblurring. `snakemake --cores 8 all` runs it; this command is for the rest."
 )
 EXIT_STATUS = "Exit status: 0 done, 1 refused, 2 wrong usage, 128 + n left by signal n."
@@ -141,7 +141,7 @@ def parser() -> argparse.ArgumentParser:
     cost.add_argument("--tflops", type=float, help="also the hours at so many TFLOP/s sustained, by counted FLOP")
     cost.set_defaults(run=_estimate)
     cli_bench.add_parser(commands)
-    schema = commands.add_parser("schema", help="JSON schema of a preset, for editors")
+    schema = commands.add_parser("schema", description="JSON schema of a preset, for editors")  # not listed above
     schema.set_defaults(run=_schema)
     cli_completion.add_parser(commands)
     return top
