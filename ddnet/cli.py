@@ -30,8 +30,6 @@ from ddnet.stopping import Stopped, stoppable
 
 PRESETS = ("embedded", "smoke", "paper", "paper-short", "folder")
 SUMMARY = "Benchmark of depth-guided defocus deblurring, beside `snakemake --cores 8 all`."
-    "Benchmark of depth-guided defocus deblurring. `snakemake --cores 8 all` runs it; this command is for the rest."
-)
 EXIT_STATUS = "Exit status: 0 done, 1 refused, 2 wrong usage, 128 + n left by signal n."
 LISTABLE = ("variants", "fusions", "depth", "metrics", "baselines", "presets", "studies")
 
