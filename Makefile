@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 CORES  ?= 8
+WORKERS ?= 2
 
 # uv reads its own settings only; hand it whatever find-links pip is configured with (a CPU wheel of torch, a mirror).
 FIND_LINKS = $${PIP_FIND_LINKS:-$$($(BIN)/pip config get global.find-links 2>/dev/null || true)}
@@ -10,7 +11,7 @@ FIND_LINKS = $${PIP_FIND_LINKS:-$$($(BIN)/pip config get global.find-links 2>/de
 # Some sixty jobs start an interpreter each: let them share compiled modules, whatever the caller's shell says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: all smoke test lint audit report install reference ui clean
+.PHONY: all smoke test programs lint audit report install reference ui clean
 
 all: $(VENV)/installed ## install if needed, then run the default preset (nothing happens when all is up to date)
 	$(BIN)/snakemake --cores $(CORES) all
@@ -21,8 +22,12 @@ smoke: $(VENV)/installed ## the whole graph, tiny, in about three minutes
 report: $(VENV)/installed ## self-contained HTML report of what has been run
 	$(BIN)/snakemake --report results/report.html
 
-test: $(VENV)/installed ## the whole test suite
-	$(BIN)/python -m pytest
+test: $(VENV)/installed ## the whole test suite; what needs programs that are not here is skipped
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+programs: ## what some tests drive, from the distribution: a browser, TeX, Slurm (Debian and Ubuntu, as root)
+	apt-get update -qq
+	sed 's/#.*//' tests/system-packages.txt | xargs apt-get install -y -qq --no-install-recommends > /dev/null
 
 lint: $(VENV)/installed ## style, types, architecture
 	$(BIN)/ruff check .
