@@ -30,6 +30,7 @@ from ddnet.tensors import crop_to, pad_to_multiple, to_tensor
 
 log = logging.getLogger(__name__)
 
+CURVES = "history.csv"
 MOST_L1 = 1.0  # black for white everywhere; a mean above it means that the network has diverged
 
 
@@ -43,8 +44,9 @@ def train(inputs: Inputs, out: Path) -> dict[str, Any]:
     """Train, resuming by itself where an interrupted run of the same configuration left off.
 
     Writes to `out`: `model.pt` (weights of the best validation), `history.csv`, `manifest.json`; while running
-    also `state/last.ckpt`, which no workflow declares, so that it survives a failed job, and which stays until
-    `discard_state`. Asked to leave (`ddnet.stopping`), it saves its state after the step at hand.
+    also `state/last.ckpt`, which no workflow declares, so that it survives a failed job, and the curves so far
+    (`state/history.csv`), for whoever watches; both stay until `discard_state`. Asked to leave (`ddnet.stopping`), it
+    saves its state after the step at hand.
 
     Returns:
         The manifest; of several processes that train together, the first alone writes and returns one.
@@ -107,6 +109,7 @@ def fit(inputs: Inputs, parts: Setup, progress: Progress, best: Weights, state_f
         progress.seconds = spent + time.perf_counter() - began
         if parts.fabric.is_global_zero:
             save_progress(state_file, inputs.state_digest, parts.network, parts.optimizer, progress, best)
+            write_history(state_file.with_name(CURVES), progress.history)
 
     def leave(signal: int) -> None:
         progress.sums = _mean_of_processes(parts, progress.sums)

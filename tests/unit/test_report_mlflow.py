@@ -3,8 +3,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
+from mlflow_server import mlflow_ui
 from report_runs import MANIFEST, VARIANTS, make_world
 
 from ddnet.errors import DDNetError
@@ -280,24 +279,9 @@ def test_exports_that_run_at_once_lose_nothing_and_store_nothing_twice(tmp_path:
 def test_an_open_ui_and_an_export_do_not_disturb_each_other(tmp_path: Path) -> None:
     setup = Setup(tmp_path)
     setup.export()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = (sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1")
-    server = subprocess.Popen(
-        [*command, "--backend-store-uri", f"sqlite:///{setup.db}"], cwd=tmp_path,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
-    )  # fmt: skip
-    url = f"http://127.0.0.1:{port}/api/2.0/mlflow/"
-    try:
-        until = time.monotonic() + 90
-        while time.monotonic() < until:
-            try:
-                experiments = requests.get(f"{url}experiments/search?max_results=10", timeout=5).json()["experiments"]
-                break
-            except (requests.RequestException, KeyError, ValueError):
-                time.sleep(0.3)
+    with mlflow_ui(setup.db, tmp_path) as address:
+        url = f"{address}/api/2.0/mlflow/"
+        experiments = requests.get(f"{url}experiments/search?max_results=10", timeout=30).json()["experiments"]
         [ident] = [item["experiment_id"] for item in experiments if item["name"] == "ddnet-bench/embedded"]
         seen: list[int] = []
         stop = threading.Event()
@@ -321,9 +305,6 @@ def test_an_open_ui_and_an_export_do_not_disturb_each_other(tmp_path: Path) -> N
         assert len(seen) >= 4
         final = requests.post(f"{url}runs/search", json={"experiment_ids": [ident]}, timeout=30).json()["runs"]
         assert len(final) == 1 + len(setup.runs) == len(setup.stored())
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
 
 
 def test_a_damaged_database_is_one_line_and_a_deleted_one_is_made_anew(tmp_path: Path) -> None:

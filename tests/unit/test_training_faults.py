@@ -238,11 +238,11 @@ def test_processes_that_train_together_leave_with_the_one_that_started_them(
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("write", [1, 2, 4, 5, 6, 7])
+@pytest.mark.parametrize("write", [1, 2, 3, 8, 9, 10, 11])
 def test_killed_at_any_write_it_goes_on_to_the_same_bytes(
     write: int, moment: str, inputs: Inputs, tmp_path: Path, whole_run: bytes
 ) -> None:
-    """Four states, then model, history and manifest: SIGKILL just before or after each gets its final name."""
+    """Four states with their curves, model, history, manifest: SIGKILL just before or after each gets its name."""
     child = os.fork()
     if not child:
         replace_file, count = Path.replace, 0

@@ -6,12 +6,14 @@ import torch
 
 from ddnet.config import Model, Training, Variant
 from ddnet.data.index import read_index
-from ddnet.engine.train import Inputs
+from ddnet.engine.train import CURVES, Inputs
 from ddnet.engine.train_processes import train_in_processes
 from ddnet.files import sha256
 from ddnet.gpu import devices_per_training
 from ddnet.job import workflow_job
 from ddnet.plan import job_threads
+from ddnet.report.mlflow_live import Training as Reported
+from ddnet.report.mlflow_live import live
 
 job = snakemake
 torch.set_num_threads(job_threads(job.threads))
@@ -35,4 +37,8 @@ with workflow_job(job):
         }
         | ({"depth_training": "patch"} if per_patch else {}),
     )
-    train_in_processes(inputs, Path(job.output.model).parent, devices_per_training())
+    out, variant = Path(job.output.model).parent, inputs.variant
+    tags = {"variant": variant.name, "seed": str(inputs.seed), "fusion": variant.fusion}
+    settings = job.params.settings | {"variant": variant.name, "seed": inputs.seed}
+    with live(Reported(out / "state" / CURVES, job.wildcards.preset, out.name, inputs.digest(), tags, settings)):
+        train_in_processes(inputs, out, devices_per_training())
