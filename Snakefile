@@ -36,6 +36,7 @@ rule all:
         table_files(ALL_TABLES),
         figure_files(PLAN.settings.studies),
         COMPARISON_FIGURES,
+        f"results/report/{PLAN.settings.preset}/index.html",
         f"results/mlflow/{PLAN.settings.preset}.json",
 
 

@@ -22,12 +22,16 @@ FORMATS = ("csv", "md", "tex", "html")
 
 @dataclass(frozen=True)
 class Cell:
-    """One rendered cell: `rank` 1 is the best of its column, 2 the second; `mark` names a note."""
+    """One rendered cell: `rank` 1 is the best of its column, 2 the second; `mark` names a note.
+
+    `value` is the number behind the text, unrounded, by which rows are sorted; None for text and where it is missing.
+    """
 
     text: str
     rank: int = 0
     mark: str = ""
     number: bool = False
+    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,11 @@ def _cell_text(row: pd.Series[Any], column: Column) -> str:
     return text
 
 
+def _value(row: pd.Series[Any], column: Column) -> float | None:
+    value = row[column.name]
+    return None if column.decimals is None or value is None or math.isnan(value) else float(value)
+
+
 def _ranks(frame: pd.DataFrame, column: Column) -> dict[int, int]:
     """Row position -> 1 or 2, by the shown digits so that equal-looking values rank equally."""
     if not column.best:
@@ -107,6 +116,7 @@ def grids(table: Table) -> list[Grid]:
                         ranks[column.name].get(position, 0),
                         letters.get(row["note"], "") if column.name == "label" else "",
                         column.decimals is not None,
+                        _value(row, column),
                     )
                     for column in columns
                 )
@@ -239,6 +249,7 @@ tbody tr:hover { background: #f3f6fa; } .start { border-left: 1px solid #ddd; }
 </style>
 </head>
 <body>
+<main>
 <h1>{{ table.title }}</h1>
 <p>{{ table.caption }}</p>
 {% for grid in grids %}{% set starts = grid.starts %}
@@ -253,7 +264,8 @@ tbody tr:hover { background: #f3f6fa; } .start { border-left: 1px solid #ddd; }
 </thead>
 <tbody>
 {% for row in grid.grid.rows %}<tr>{% for cell in row %}<td class="{{ 'number' if cell.number }}
-{{- ' start' if loop.index0 in starts }}{{ ['', ' best', ' second'][cell.rank] }}">{{ cell.text }}
+{{- ' start' if loop.index0 in starts }}{{ ['', ' best', ' second'][cell.rank] }}"
+{%- if cell.value is not none %} data-value="{{ cell.value }}"{% endif %}>{{ cell.text }}
 {%- if cell.mark %}<sup>{{ cell.mark }}</sup>{% endif %}</td>{% endfor %}</tr>
 {% endfor %}</tbody>
 </table></div>
@@ -263,6 +275,7 @@ tbody tr:hover { background: #f3f6fa; } .start { border-left: 1px solid #ddd; }
 {% endfor %}{% for text in table.footnotes %}<p>{{ text }}</p>
 {% endfor %}<p>Best value of a column in bold, second underlined; {{ missing }} is a missing measurement.</p>
 </div>
+</main>
 </body>
 </html>
 """
