@@ -180,7 +180,7 @@ class Evaluation(Strict):
 
 
 class Page(Strict):
-    """The page of results, `results/report/<preset>/index.html`; its pictures are those that `evaluation.save` keeps."""
+    """The page of results, `results/report/<preset>/index.html`, with pictures that `evaluation.save` keeps."""
 
     scenes: int = Field(24, ge=1, description="test scenes per dataset to compare, evenly spaced where there are more")
     width: int = Field(840, ge=64, description="pictures at least twice as wide are reduced, to no less than this")

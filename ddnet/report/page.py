@@ -153,10 +153,8 @@ def _methods(inputs: PageInputs, scenes: Sequence[Mapping[str, Any]]) -> list[di
     for ref in inputs.shown.runs:
         if ref.variant in with_picture:
             group = "Compared systems" if ref.seed is None else "Networks of this suite"
-            label = ref.label if ref.seed is None else f"{ref.label}, seed {ref.seed}"
-            methods.append(
-                {"name": ref.variant, "label": label, "group": group, "depth": inputs.depth_of.get(ref.variant, "")}
-            )
+            depth = inputs.depth_of.get(ref.variant, "")
+            methods.append({"name": ref.variant, "label": ref.label, "group": group, "depth": depth})
     return methods
 
 

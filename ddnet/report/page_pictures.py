@@ -145,6 +145,4 @@ def write_pictures(shown: PageScenes, images: pd.DataFrame, folder: Path, link: 
 
 
 def _panel(scene: Scene, maps: Path) -> PanelScene:
-    return PanelScene(
-        scene.dataset, scene.scene, scene.location, scene.image, scene.target, maps / f"{scene.key}.png"
-    )
+    return PanelScene(scene.dataset, scene.scene, scene.location, scene.image, scene.target, maps / f"{scene.key}.png")

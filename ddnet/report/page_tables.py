@@ -158,7 +158,9 @@ def read_claims(path: str | Path) -> Claims:
     counts = [row["n_images"] for row in rows if math.isfinite(row["n_images"])]
     zero = place(0.0) or 0.0
     seeds = [str(row["seeds_in_favour"]).rpartition("/")[2] for row in rows]
-    return Claims(tuple(shown), zero, int(max(counts, default=0)), max((int(s) for s in seeds if s.isdigit()), default=0))
+    return Claims(
+        tuple(shown), zero, int(max(counts, default=0)), max((int(s) for s in seeds if s.isdigit()), default=0)
+    )
 
 
 def _claim(row: Mapping[str, Any], places: Mapping[str, float | None]) -> ShownClaim:

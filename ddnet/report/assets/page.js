@@ -122,7 +122,7 @@ function gallery(data) {
         [scene.pictures[data.input], "Input", decibels(scene.psnr[data.input])],
         [scene.pictures[method], words(method), decibels(scene.psnr[method])],
         [scene.pictures[data.target], "Target", ""],
-        [scene.depths[depth], `Depth: ${depth}`, source ? "" : "not seen by the one shown"],
+        [scene.depths[depth], "Depth", source ? depth : `${depth}, not used`],
       ];
       four.forEach(([address, name, value], position) => {
         const { image, caption } = shown[position];
