@@ -95,13 +95,7 @@ rule draw_controls:
     input:
         unpack(lambda wildcards: report_inputs(PLAN.study_variants("controls"))),
     output:
-        figure=report(
-            "results/figures/{preset}/controls/depth_controls.png",
-            caption="../report/controls.rst",
-            category="Figures",
-            subcategory="controls",
-            labels={"study": "controls", "figure": "depth_controls"},
-        ),
+        **drawn("controls", ["depth_controls"], "controls"),
     log:
         "logs/{preset}/draw_controls.log",
     threads: CORES_PER_CPU
@@ -123,16 +117,11 @@ rule draw_study:
         index="data/{preset}/index.csv",
         depth=f"data/{{preset}}/depth/{slug(PLAN.settings.depth.source)}/index.csv",
     output:
-        **{
-            kind: report(
-                f"results/figures/{{preset}}/{{study}}/{kind}.png",
-                caption="../report/figure.rst",
-                category="Figures",
-                subcategory="{study}",
-                labels={"study": "{study}", "figure": kind},
-            )
-            for kind in ("ablation", "psnr_params", "curves", "panels", "gates")
-        },
+        **drawn(
+            "{study}",
+            ["ablation", "psnr_params", "curves", "panels", "gates"],
+            "figure",
+        ),
     log:
         "logs/{preset}/draw_study/{study}.log",
     threads: CORES_PER_CPU
