@@ -12,6 +12,7 @@ import numpy as np
 
 from ddnet.files import atomic_path, write_text
 from ddnet.report.layout import Column, Table
+from ddnet.report.tex import render
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,61 +167,10 @@ def to_markdown(table: Table) -> str:
 
 # --- LaTeX --------------------------------------------------------------------------------------------------
 
-_TEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#",
-    "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "[": "{[}", "]": "{]}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "Δ": r"$\Delta$", "±": r"$\pm$",
-    "×": r"$\times$", "−": "$-$", "—": "---", "✓": r"$\checkmark$", "→": r"$\rightarrow$", "σ": r"$\sigma$",
-}  # fmt: skip
-
-
-def escape_tex(text: str) -> str:
-    """Text that LaTeX prints as it stands."""
-    return "".join(_TEX.get(character, character) for character in text)
-
-
-def _tex_cell(cell: Cell) -> str:
-    text = escape_tex(cell.text)
-    text = rf"\textbf{{{text}}}" if cell.rank == 1 else rf"\underline{{{text}}}" if cell.rank == 2 else text
-    return rf"{text}\textsuperscript{{{cell.mark}}}" if cell.mark else text
-
-
-def _tex_groups(grid: Grid) -> list[str]:
-    headings, rules, start = [], [], 1
-    for name, span in grid.groups:
-        headings.append(rf"\multicolumn{{{span}}}{{c}}{{{escape_tex(name)}}}")
-        if name:
-            rules.append(rf"\cmidrule(lr){{{start}-{start + span - 1}}}")
-        start += span
-    return [" & ".join(headings) + r" \\", "".join(rules)]
-
 
 def to_tex(table: Table) -> str:
-    """A `table*` environment for booktabs, graphicx and amssymb, its notes below the rules."""
-    lines = [
-        "% needs \\usepackage{booktabs,graphicx,amssymb}",
-        r"\begin{table*}[t]",
-        r"\centering",
-        rf"\caption{{{escape_tex(table.title.split('. ', 1)[-1])}. {escape_tex(table.caption)}}}",
-        rf"\label{{tab:{table.name}}}",
-    ]
-    for grid in grids(table):
-        align = "".join("r" if cell.number else "l" for cell in grid.rows[0]) if grid.rows else "l" * len(grid.headers)
-        lines += [rf"\textbf{{{escape_tex(grid.heading)}}}\\"] if grid.heading else []
-        lines += [
-            r"\resizebox{\linewidth}{!}{%",
-            rf"\begin{{tabular}}{{{align}}}",
-            r"\toprule",
-            *_tex_groups(grid),
-        ]
-        lines += [" & ".join(map(escape_tex, grid.headers)) + r" \\", r"\midrule"]
-        lines += [" & ".join(map(_tex_cell, row)) + r" \\" for row in grid.rows]
-        lines += [r"\bottomrule", r"\end{tabular}}", ""]
-    lines += [r"\par\smallskip\raggedright\footnotesize"]
-    lines += [rf"\textsuperscript{{{letter}}} {escape_tex(text)}\par" for letter, text in notes(table)]
-    lines += [rf"{escape_tex(text)}\par" for text in table.footnotes]
-    return "\n".join([*lines, r"\end{table*}", ""])
+    """A `table*` environment; its first line names the packages that it needs."""
+    return render(table, grids(table), notes(table))
 
 
 # --- HTML ---------------------------------------------------------------------------------------------------
