@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from report_page import SmallPage, make_page
+from report_page import SmallPage
 from report_runs import psnr
 
 from ddnet.data.index import Scene
@@ -21,11 +21,6 @@ from ddnet.report.collect import collect
 from ddnet.report.page import write_page
 from ddnet.report.page_pictures import INPUT, TARGET, first_seeds, shown_scenes, write_pictures
 from ddnet.report.page_tables import read_claims, read_table
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> SmallPage:
-    return make_page(tmp_path_factory.mktemp("page"))
 
 
 @pytest.fixture
