@@ -48,6 +48,7 @@ reference: ## copy the record of a finished run into results/reference/$(NAME)
 	mkdir -p $(KEPT)
 	cp -r results/tables/embedded $(KEPT)/tables
 	cp -r results/figures/embedded $(KEPT)/figures
+	find $(KEPT)/figures -name '*.pdf' -delete # drawn again from the same values, to the same bytes
 	find $(KEPT)/figures -name gates.png -not -path '*/modules/*' -delete # the same network's in every study
 	find $(KEPT)/figures -name panels.png -not -path '*/modules/*' -not -path '*/controls/*' -delete
 	cp data/embedded/depth_model/scores.json $(KEPT)/depth_scores.json

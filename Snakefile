@@ -34,8 +34,8 @@ rule all:
     default_target: True
     input:
         table_files(ALL_TABLES),
-        figure_files(PLAN.settings.studies),
-        COMPARISON_FIGURES,
+        figure_files(PLAN.settings.studies) + COMPARISON_FIGURES,
+        f"results/report/{PLAN.settings.preset}/index.html",
         f"results/mlflow/{PLAN.settings.preset}.json",
 
 

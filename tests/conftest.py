@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before torch is imported: with OpenMP's default spinning, tests on shared cores take many times as long.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -11,7 +12,18 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 import pytest
 import torch
 
+if TYPE_CHECKING:
+    from report_page import SmallPage
+
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> SmallPage:
+    """A page of results with what it was made of, for tests with and without a browser."""
+    from report_page import make_page
+
+    return make_page(tmp_path_factory.mktemp("page"))
 
 
 @pytest.fixture(scope="session")

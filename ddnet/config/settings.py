@@ -179,6 +179,13 @@ class Evaluation(Strict):
     panels: int = Field(4, ge=1, description="test scenes per dataset shown in the panel figures")
 
 
+class Page(Strict):
+    """The page of results, `results/report/<preset>/index.html`, with pictures that `evaluation.save` keeps."""
+
+    scenes: int = Field(24, ge=1, description="test scenes per dataset to compare, evenly spaced where there are more")
+    width: int = Field(840, ge=64, description="pictures at least twice as wide are reduced, to no less than this")
+
+
 class Complexity(Strict):
     """Parameters and MACs are always those of the paper's width, whatever width is trained."""
 
@@ -219,6 +226,7 @@ class Settings(Strict):
     model: Model = Model()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+    page: Page = Page()
     complexity: Complexity = Complexity()
     systems: dict[str, LearnedSystem] = Field(
         {}, description="compared systems that need weights, by file of baselines/"

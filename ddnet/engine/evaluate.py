@@ -182,10 +182,11 @@ def evaluate(
     out: str | Path,
     save: Save = "panels",
     panels: Iterable[str] = (),
+    bits: int = 16,
 ) -> list[Row]:
     """Restore and measure every scene.
 
-    Writes 16-bit `out/restored/<dataset>/<scene>.png`. Metrics see the restored image as float, clipped to
+    Writes `out/restored/<dataset>/<scene>.png`. Metrics see the restored image as float, clipped to
     [0, 1] and not quantised.
 
     Args:
@@ -195,7 +196,7 @@ def evaluate(
         metrics: from `ddnet.metrics.build_metrics`; the CSV column of one left out is empty.
         out: run folder.
         save: which restored images to keep: all, those named in `panels`, or none.
-        panels: `Scene.key` of the scenes shown in figures.
+        panels: `Scene.key` of the scenes shown in figures; `bits` (8 or 16) are those of each channel of what is kept.
 
     Returns:
         One row per scene, in their order: dataset, scene, location, the metrics, seconds of wall time.
@@ -216,7 +217,7 @@ def evaluate(
         except DDNetError as error:
             raise DDNetError(f"{scene.key}: {error}") from error
         if save == "all" or (save == "panels" and scene.key in shown):
-            write_image(Path(out, "restored", scene.dataset, f"{scene.scene}.png"), restored)
+            write_image(Path(out, "restored", scene.dataset, f"{scene.scene}.png"), restored, bits)
         rows.append(row)
         log.info("%d/%d %s %.2f s", number, len(scenes), scene.key, row.get("seconds", 0.0))
     return rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from ddnet.report.style import GREY, PALETTE, house_style, new_figure, save
+from ddnet.report.style import GREY, PALETTE, TEXT_WIDTH, house_style, new_figure, save
 
 PLAIN = "plain"
 PANELS = (("wall_s", "time", "{:.3g} s"), ("peak_memory_mib", "peak memory", "{:,.0f} MiB"))
@@ -36,7 +36,7 @@ def draw_bench(table: Path, title: str, path: Path) -> Path:
     panels = [panel for panel in PANELS if all(row.get(panel[0]) for row in rows)]
     separator = " " if panels[1:] else "\n"
     with house_style():
-        figure = new_figure(1.6 + 3.2 * len(panels), 0.3 * len(rows) + 1.3)
+        figure = new_figure(TEXT_WIDTH, 0.19 * len(rows) + 0.9)
         figure.suptitle(
             f"{title}{separator}({newest['hardware']}, {newest['processors']} processors)", fontweight="bold"
         )
@@ -49,7 +49,7 @@ def draw_bench(table: Path, title: str, path: Path) -> Path:
                 axes.barh(position, share, 0.72, color=colour)
                 axes.annotate(
                     form.format(float(row[name])), (share, position), xytext=(3, 0), textcoords="offset points",
-                    va="center", fontsize=8, bbox={"color": "white", "pad": 1},
+                    va="center", fontsize=6, bbox={"color": "white", "pad": 1},
                 )  # fmt: skip
             axes.axvline(1, color=GREY, lw=0.8, ls="--")
             axes.set(xlabel=f"{label}, share of the plain run's", xlim=(0, max(1, *values) + 0.35))
@@ -71,7 +71,7 @@ def draw_pipeline(table: Path, preset: str, path: Path) -> Path:
     rules, whole = [row for row in rows if row["rule"] != "all"], next(row for row in rows if row["rule"] == "all")
     waiting = float(whole["waiting_s"])
     with house_style():
-        figure = new_figure(8, 0.3 * len(rows) + 1.3)
+        figure = new_figure(TEXT_WIDTH, 0.19 * len(rows) + 0.9)
         axes = figure.add_subplot()
         for position, row in enumerate(rules):
             work, startup = float(row["work_s"]), float(row["startup_s"])

@@ -13,7 +13,7 @@ from ddnet.report.collect import VariantInfo
 from ddnet.report.formats import format_number
 from ddnet.report.rows import depth_rows
 from ddnet.report.statistics import interval, matrix, pair
-from ddnet.report.style import GREY, PALETTE, house_style, new_figure, save
+from ddnet.report.style import GREY, PALETTE, TEXT_WIDTH, house_style, new_figure, save
 from ddnet.report.wording import display_name
 
 if TYPE_CHECKING:
@@ -45,22 +45,22 @@ def draw_controls(
         )
     fusions = list(dict.fromkeys(str(row.marks["fusion"]) for row, _ in measured))
     with house_style():
-        figure = new_figure(7.2, 0.34 * len(measured) + 1.4)
+        figure = new_figure(TEXT_WIDTH, 0.21 * len(measured) + 0.8)
         axes = figure.add_subplot()
         for position, (row, values) in enumerate(measured):
             differences = pair(values, reference)
             mean, (low, high) = differences.mean(), interval(differences)
             colour = PALETTE[fusions.index(str(row.marks["fusion"])) % len(PALETTE)]
-            axes.plot([low, high], [position, position], color=colour, lw=2.2, alpha=0.45, zorder=2)
+            axes.plot([low, high], [position, position], color=colour, lw=1.6, alpha=0.45, zorder=2)
             seeds = differences.mean(axis=1)
             spread = np.linspace(-0.16, 0.16, seeds.size) if seeds.size > 1 else np.zeros(1)
-            axes.scatter(seeds, position + spread, 10, color=colour, alpha=0.6, linewidth=0, zorder=3)
-            axes.scatter([mean], [position], 46, color=colour, edgecolor="white", linewidth=0.8, zorder=4)
+            axes.scatter(seeds, position + spread, 6, color=colour, alpha=0.6, linewidth=0, zorder=3)
+            axes.scatter([mean], [position], 24, color=colour, edgecolor="white", linewidth=0.5, zorder=4)
             axes.annotate(
                 format_number(mean, 2, signed=True), (1, position), xycoords=("axes fraction", "data"), xytext=(6, 0),
                 textcoords="offset points", va="center", annotation_clip=False,
             )  # fmt: skip
-        axes.axvline(0, color=GREY, ls="--", lw=1.2, zorder=1)
+        axes.axvline(0, color=GREY, ls="--", lw=0.9, zorder=1)
         axes.set_yticks(range(len(measured)), [row.label for row, _ in measured])
         axes.set_ylim(len(measured) - 0.4, -0.6)
         axes.grid(False, axis="y")

@@ -13,12 +13,11 @@ from ddnet.errors import DDNetError
 from ddnet.images import read_image
 from ddnet.report.defocus import TRUE, MapSource, read_map
 from ddnet.report.panels import PanelScene, _show, reduced
-from ddnet.report.style import house_style, new_figure, save, wrapped
+from ddnet.report.style import TEXT_WIDTH, house_style, new_figure, save, wrapped
 
 if TYPE_CHECKING:
     import pandas as pd
 
-WIDTH = 1.55  # inches of one picture
 BRIGHTEST = 0.995  # quantile of the true maps that ends the scale: what lies above it is shown as bright
 FloatArray = NDArray[np.float32]
 
@@ -59,21 +58,22 @@ def draw_defocus_maps(
     limit = float(np.quantile(np.concatenate([truth.ravel() for truth in truths]), BRIGHTEST)) or 1.0
     options: dict[str, Any] = {"cmap": "magma", "vmin": 0.0, "vmax": limit}
     with house_style():
-        heights = [WIDTH * truth.shape[0] / truth.shape[1] for truth in truths]
-        figure = new_figure(WIDTH * len(headings) + 1.0, 0.98 * sum(heights) + 0.55)
+        width = (TEXT_WIDTH - 0.9) / len(headings)
+        heights = [width * truth.shape[0] / truth.shape[1] for truth in truths]
+        figure = new_figure(TEXT_WIDTH, 0.98 * sum(heights) + 0.55)
         figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0.01, hspace=0.01)  # type: ignore[union-attr, call-arg]
         grid = figure.subplots(len(scenes), len(headings), squeeze=False, height_ratios=heights)
         for row, scene, truth in zip(grid, scenes, truths, strict=True):
             _show(row[0], reduced(read_image(scene.image)), size=truth.shape)
-            row[0].set_ylabel(scene.caption, fontsize=8, parse_math=False)
+            row[0].set_ylabel(scene.caption, fontsize=6, parse_math=False)
             shown = _show(row[1], reduced(truth), size=truth.shape, **options)
             for axes, source, images in zip(row[2:], systems, read, strict=True):
                 sigma, corner = _map_of(source, scene), f"MAE {_mae(images, scene):.2f} px"
                 _show(axes, reduced(sigma), corner, sigma.shape, **options)
         for axes, heading in zip(grid[0], wrapped(headings, 18), strict=True):
-            axes.set_title(heading, fontsize=8.5, fontweight="normal")
+            axes.set_title(heading, fontsize=6.5, fontweight="normal")
         bar = figure.colorbar(shown, ax=grid[:, 1:], shrink=0.9, aspect=24, pad=0.015, extend="max")
-        bar.set_label("σ of the blur (px)", fontsize=8)
+        bar.set_label("σ of the blur (px)", fontsize=6.5)
         heading = "Trial, not results. Defocus maps" if trial else "Defocus maps"
-        figure.suptitle(f"{heading}: test scenes", x=0.01, ha="left", fontweight="bold", fontsize=10)
+        figure.suptitle(f"{heading}: test scenes", x=0.01, ha="left", fontweight="bold", fontsize=7.5)
         return save(figure, path)

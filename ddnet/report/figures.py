@@ -14,7 +14,17 @@ from ddnet.registry import did_you_mean
 from ddnet.report.collect import RunRef, VariantInfo, read_history
 from ddnet.report.panels import PanelScene, draw_gates, draw_panels
 from ddnet.report.statistics import matrix
-from ddnet.report.style import GREY, PALETTE, house_style, line_look, new_figure, save, wrapped
+from ddnet.report.style import (
+    COLUMN_WIDTH,
+    GREY,
+    PALETTE,
+    TEXT_WIDTH,
+    house_style,
+    line_look,
+    new_figure,
+    save,
+    wrapped,
+)
 from ddnet.report.wording import display_name
 
 if TYPE_CHECKING:
@@ -22,6 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.text import Annotation
 
+MANY = 8  # variants whose names no longer stand below each other, nor beside their points in one column
 KINDS = ("ablation", "psnr_params", "curves", "panels", "gates")
 TITLES = {
     "modules": "Effects of each module", "fusion": "Fusion methods", "depth": "Depth controls",
@@ -92,12 +103,12 @@ def draw_ablation(study: Study, images: pd.DataFrame, dataset: str, path: str | 
     blurred = seed_means(images, study.baseline, dataset)
     low, high = _axis_from([*np.concatenate([means for _, means in measured]), *blurred])
     with house_style():
-        figure = new_figure(max(4.6, 1.0 * len(measured) + 1.6), 3.5)
+        figure = new_figure(TEXT_WIDTH, 2.5 if len(measured) <= MANY else 3.2)
         axes: Axes = figure.add_subplot()
         for position, (_, means) in enumerate(measured):
             error = means.std(ddof=1) if means.size > 1 else None
             axes.bar(position, means.mean() - low, 0.62, bottom=low, color=PALETTE[0], alpha=0.35, zorder=2)
-            axes.errorbar(position, means.mean(), error, color="#222222", capsize=4, lw=1.2, fmt="none", zorder=4)
+            axes.errorbar(position, means.mean(), error, color="#222222", capsize=3, lw=0.9, fmt="none", zorder=4)
             spread = np.linspace(-0.12, 0.12, means.size) if means.size > 1 else np.zeros(1)
             axes.scatter(position + spread, means, 18, color=PALETTE[0], edgecolor="white", linewidth=0.5, zorder=3)
             top = max(means.max(), means.mean() + (error or 0))
@@ -106,13 +117,19 @@ def draw_ablation(study: Study, images: pd.DataFrame, dataset: str, path: str | 
                 ha="center", va="bottom", fontweight="bold",
             )  # fmt: skip
         if blurred.size:
-            axes.axhline(blurred.mean(), color=GREY, ls="--", lw=1.2, zorder=3.5)
+            axes.axhline(blurred.mean(), color=GREY, ls="--", lw=0.9, zorder=3.5)
             axes.annotate(
                 f"blurred input {blurred.mean():.2f}", (1, blurred.mean()),
                 xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points", ha="left",
-                va="center", color=GREY, fontsize=8.5, annotation_clip=False,
+                va="center", color=GREY, fontsize=6.5, annotation_clip=False,
             )  # fmt: skip
-        axes.set_xticks(range(len(measured)), wrapped([label for label, _ in measured]))
+        many = len(measured) > MANY
+        names = [label for label, _ in measured]
+        axes.set_xticks(range(len(measured)), names if many else wrapped(names))
+        if many:
+            axes.tick_params(axis="x", rotation=35)
+            for label in axes.get_xticklabels():
+                label.set(ha="right", rotation_mode="anchor")
         axes.grid(False, axis="x")
         axes.set_xlim(-0.6, len(measured) - 0.4)
         axes.set_ylim(low, high)
@@ -147,24 +164,25 @@ def place_labels(
     frame = axes.get_window_extent(renderer)
     lengths = np.asarray(whiskers or [0.0] * len(points))
     tops = axes.transData.transform(np.asarray(points, dtype=float) + np.stack([0 * lengths, lengths], axis=1))
-    reach = tops[:, 1] - pixels[:, 1] + 6
+    unit = figure.dpi / 72  # pixels of a point
+    reach = tops[:, 1] - pixels[:, 1] + 3 * unit
     taken: list[tuple[float, float, float, float]] = [
-        (x - 6, y - r, x + 6, y + r) for (x, y), r in zip(pixels, reach, strict=True)
+        (x - 3 * unit, y - r, x + 3 * unit, y + r) for (x, y), r in zip(pixels, reach, strict=True)
     ]
     for point, label in zip(points, labels, strict=True):
         best: tuple[float, Any, tuple[float, float, float, float]] | None = None
-        for distance in (9, 16, 26, 38, 52, 68):
+        for distance in (5, 9, 15, 22, 31, 42):
             for angle in (0, 180, 90, 270, 35, 325, 145, 215):
                 dx, dy = distance * np.cos(np.radians(angle)), distance * np.sin(np.radians(angle))
                 text = axes.annotate(
-                    label, point, xytext=(dx, dy), textcoords="offset points", fontsize=8.5, va="center",
+                    label, point, xytext=(dx, dy), textcoords="offset points", fontsize=6.5, va="center",
                     ha="left" if dx > 1 else "right" if dx < -1 else "center",
-                    arrowprops={"arrowstyle": "-", "color": "#999999", "lw": 0.7} if distance > 16 else None,
+                    arrowprops={"arrowstyle": "-", "color": "#999999", "lw": 0.7} if distance > 9 else None,
                 )  # fmt: skip
                 box = label_box(text, renderer)
-                corners = (box.x0 - 2, box.y0 - 1, box.x1 + 2, box.y1 + 1)
+                corners = (box.x0 - unit, box.y0 - unit / 2, box.x1 + unit, box.y1 + unit / 2)
                 cost = sum(_overlap(corners, other) for other in taken)
-                inside = (frame.x0 + 2, frame.y0 + 2, frame.x1 - 2, frame.y1 - 2)
+                inside = (frame.x0 + unit, frame.y0 + unit, frame.x1 - unit, frame.y1 - unit)
                 cost += (corners[2] - corners[0]) * (corners[3] - corners[1]) - _overlap(corners, inside)
                 cost += 0.02 * distance
                 if best is None or cost < best[0]:
@@ -202,12 +220,12 @@ def draw_psnr_params(
     if not found:
         raise DDNetError(f"study {study.name}: no variant has both a size and a measurement on {display_name(dataset)}")
     with house_style():
-        figure = new_figure(5.6, 3.7)
+        figure = new_figure(COLUMN_WIDTH if len(found) <= MANY else TEXT_WIDTH, 2.7)
         axes: Axes = figure.add_subplot()
         for position, size, means in found:
             error = means.std(ddof=1) if means.size > 1 else None
             look = PALETTE[position % len(PALETTE)]
-            axes.errorbar(size, means.mean(), error, fmt="o", ms=6, color=look, capsize=3, lw=1.2, zorder=3)
+            axes.errorbar(size, means.mean(), error, fmt="o", ms=4, color=look, capsize=2, lw=0.9, zorder=3)
         sizes = [size for _, size, _ in found]
         axes.set_xscale("log")
         span = max(max(sizes) / min(sizes), 1.6)
@@ -220,7 +238,7 @@ def draw_psnr_params(
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("parameters at width 64 (millions, log scale)")
         axes.set_ylabel("PSNR (dB)")
-        axes.set_title(f"{study.title}: PSNR against size ({display_name(dataset)})", loc="left")
+        axes.set_title(f"{study.title}:\nPSNR against size ({display_name(dataset)})", loc="left")
         labels = [study.variants[position].label for position, _, _ in found]
         spreads = [float(means.std(ddof=1)) if means.size > 1 else 0.0 for _, _, means in found]
         place_labels(axes, [(size, float(means.mean())) for _, size, means in found], labels, spreads)
@@ -232,7 +250,7 @@ def draw_curves(study: Study, runs: Sequence[RunRef], path: str | Path) -> Path:
     from matplotlib.ticker import EngFormatter
 
     with house_style():
-        figure = new_figure(6.0, 3.7)
+        figure = new_figure(TEXT_WIDTH, 2.7)
         axes: Axes = figure.add_subplot()
         shortest = 10**12
         for position, variant in enumerate(study.variants):
@@ -241,7 +259,7 @@ def draw_curves(study: Study, runs: Sequence[RunRef], path: str | Path) -> Path:
             if curve.empty:
                 continue
             look = line_look(position)
-            axes.plot(curve.index, curve["mean"], lw=1.6, label=variant.label, **look)  # type: ignore[arg-type]
+            axes.plot(curve.index, curve["mean"], lw=1.1, label=variant.label, **look)  # type: ignore[arg-type]
             axes.fill_between(curve.index, curve["low"], curve["high"], color=look["color"], alpha=0.15, lw=0)
             shortest = min(shortest, len(curve))
         if not axes.lines:
@@ -249,11 +267,11 @@ def draw_curves(study: Study, runs: Sequence[RunRef], path: str | Path) -> Path:
         if shortest <= 12:
             for line in axes.lines:
                 line.set_marker("o")
-                line.set_markersize(3.5)
+                line.set_markersize(2.5)
         axes.set_xlabel("training step")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.set_ylabel("validation PSNR (dB); band: range of seeds")
-        figure.suptitle(f"{study.title}: training", x=0.01, ha="left", fontweight="bold", fontsize=10)
+        figure.suptitle(f"{study.title}: training", x=0.01, ha="left", fontweight="bold", fontsize=7.5)
         figure.legend(loc="outside right center")
         return save(figure, path)
 

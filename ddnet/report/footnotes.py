@@ -39,18 +39,23 @@ def _short(key: str, value: Any) -> str:
     return plain_text(value)
 
 
-def provenance_line(evidence: Evidence) -> str:
-    """Commit, digests, device, versions and date in one line; empty where nothing is known. A trial comes first."""
-    known = evidence.provenance
-    parts = ["trial on a few scenes"] if evidence.trial else []
+def provenance_facts(known: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(what, value) of a record of `collect.merge_provenance`, in the order in which readers get it."""
+    facts = []
     if "commit" in known:
         dirty = known.get("dirty")
         some_dirty = any(dirty) if isinstance(dirty, list) else bool(dirty)
-        parts.append(f"commit {_short('commit', known['commit'])}" + (" (+dirty)" if some_dirty else ""))
+        facts.append(("commit", _short("commit", known["commit"]) + (" (+dirty)" if some_dirty else "")))
     for key in ("config_hash", "code_digest", "data_digest", "device", "versions", "date"):
         if known.get(key) not in (None, "", {}, []):
-            parts.append(f"{key.replace('_', ' ')} {_short(key, known[key])}")
-    return "; ".join(parts)
+            facts.append((key.replace("_", " "), _short(key, known[key])))
+    return facts
+
+
+def provenance_line(evidence: Evidence) -> str:
+    """Commit, digests, device, versions and date in one line; empty where nothing is known. A trial comes first."""
+    parts = ["trial on a few scenes"] if evidence.trial else []
+    return "; ".join([*parts, *(f"{name} {value}" for name, value in provenance_facts(evidence.provenance))])
 
 
 def unavailable_note(evidence: Evidence, metric: str) -> str:

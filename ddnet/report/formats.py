@@ -12,6 +12,7 @@ import numpy as np
 
 from ddnet.files import atomic_path, write_text
 from ddnet.report.layout import Column, Table
+from ddnet.report.tex import render
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,12 +23,16 @@ FORMATS = ("csv", "md", "tex", "html")
 
 @dataclass(frozen=True)
 class Cell:
-    """One rendered cell: `rank` 1 is the best of its column, 2 the second; `mark` names a note."""
+    """One rendered cell: `rank` 1 is the best of its column, 2 the second; `mark` names a note.
+
+    `value` is the number behind the text, unrounded, by which rows are sorted; None for text and where it is missing.
+    """
 
     text: str
     rank: int = 0
     mark: str = ""
     number: bool = False
+    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,11 @@ def _cell_text(row: pd.Series[Any], column: Column) -> str:
     return text
 
 
+def _value(row: pd.Series[Any], column: Column) -> float | None:
+    value = row[column.name]
+    return None if column.decimals is None or value is None or math.isnan(value) else float(value)
+
+
 def _ranks(frame: pd.DataFrame, column: Column) -> dict[int, int]:
     """Row position -> 1 or 2, by the shown digits so that equal-looking values rank equally."""
     if not column.best:
@@ -107,6 +117,7 @@ def grids(table: Table) -> list[Grid]:
                         ranks[column.name].get(position, 0),
                         letters.get(row["note"], "") if column.name == "label" else "",
                         column.decimals is not None,
+                        _value(row, column),
                     )
                     for column in columns
                 )
@@ -156,61 +167,10 @@ def to_markdown(table: Table) -> str:
 
 # --- LaTeX --------------------------------------------------------------------------------------------------
 
-_TEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#",
-    "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "[": "{[}", "]": "{]}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "Δ": r"$\Delta$", "±": r"$\pm$",
-    "×": r"$\times$", "−": "$-$", "—": "---", "✓": r"$\checkmark$", "→": r"$\rightarrow$", "σ": r"$\sigma$",
-}  # fmt: skip
-
-
-def escape_tex(text: str) -> str:
-    """Text that LaTeX prints as it stands."""
-    return "".join(_TEX.get(character, character) for character in text)
-
-
-def _tex_cell(cell: Cell) -> str:
-    text = escape_tex(cell.text)
-    text = rf"\textbf{{{text}}}" if cell.rank == 1 else rf"\underline{{{text}}}" if cell.rank == 2 else text
-    return rf"{text}\textsuperscript{{{cell.mark}}}" if cell.mark else text
-
-
-def _tex_groups(grid: Grid) -> list[str]:
-    headings, rules, start = [], [], 1
-    for name, span in grid.groups:
-        headings.append(rf"\multicolumn{{{span}}}{{c}}{{{escape_tex(name)}}}")
-        if name:
-            rules.append(rf"\cmidrule(lr){{{start}-{start + span - 1}}}")
-        start += span
-    return [" & ".join(headings) + r" \\", "".join(rules)]
-
 
 def to_tex(table: Table) -> str:
-    """A `table*` environment for booktabs, graphicx and amssymb, its notes below the rules."""
-    lines = [
-        "% needs \\usepackage{booktabs,graphicx,amssymb}",
-        r"\begin{table*}[t]",
-        r"\centering",
-        rf"\caption{{{escape_tex(table.title.split('. ', 1)[-1])}. {escape_tex(table.caption)}}}",
-        rf"\label{{tab:{table.name}}}",
-    ]
-    for grid in grids(table):
-        align = "".join("r" if cell.number else "l" for cell in grid.rows[0]) if grid.rows else "l" * len(grid.headers)
-        lines += [rf"\textbf{{{escape_tex(grid.heading)}}}\\"] if grid.heading else []
-        lines += [
-            r"\resizebox{\linewidth}{!}{%",
-            rf"\begin{{tabular}}{{{align}}}",
-            r"\toprule",
-            *_tex_groups(grid),
-        ]
-        lines += [" & ".join(map(escape_tex, grid.headers)) + r" \\", r"\midrule"]
-        lines += [" & ".join(map(_tex_cell, row)) + r" \\" for row in grid.rows]
-        lines += [r"\bottomrule", r"\end{tabular}}", ""]
-    lines += [r"\par\smallskip\raggedright\footnotesize"]
-    lines += [rf"\textsuperscript{{{letter}}} {escape_tex(text)}\par" for letter, text in notes(table)]
-    lines += [rf"{escape_tex(text)}\par" for text in table.footnotes]
-    return "\n".join([*lines, r"\end{table*}", ""])
+    """A `table*` environment; its first line names the packages that it needs."""
+    return render(table, grids(table), notes(table))
 
 
 # --- HTML ---------------------------------------------------------------------------------------------------
@@ -239,6 +199,7 @@ tbody tr:hover { background: #f3f6fa; } .start { border-left: 1px solid #ddd; }
 </style>
 </head>
 <body>
+<main>
 <h1>{{ table.title }}</h1>
 <p>{{ table.caption }}</p>
 {% for grid in grids %}{% set starts = grid.starts %}
@@ -253,7 +214,8 @@ tbody tr:hover { background: #f3f6fa; } .start { border-left: 1px solid #ddd; }
 </thead>
 <tbody>
 {% for row in grid.grid.rows %}<tr>{% for cell in row %}<td class="{{ 'number' if cell.number }}
-{{- ' start' if loop.index0 in starts }}{{ ['', ' best', ' second'][cell.rank] }}">{{ cell.text }}
+{{- ' start' if loop.index0 in starts }}{{ ['', ' best', ' second'][cell.rank] }}"
+{%- if cell.value is not none %} data-value="{{ cell.value }}"{% endif %}>{{ cell.text }}
 {%- if cell.mark %}<sup>{{ cell.mark }}</sup>{% endif %}</td>{% endfor %}</tr>
 {% endfor %}</tbody>
 </table></div>
@@ -263,6 +225,7 @@ tbody tr:hover { background: #f3f6fa; } .start { border-left: 1px solid #ddd; }
 {% endfor %}{% for text in table.footnotes %}<p>{{ text }}</p>
 {% endfor %}<p>Best value of a column in bold, second underlined; {{ missing }} is a missing measurement.</p>
 </div>
+</main>
 </body>
 </html>
 """

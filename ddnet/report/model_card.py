@@ -1,16 +1,20 @@
-"""The model card of a run: what it is, what it was trained on, how well it does, its limits."""
+"""The model card of a run: what it is and is for, its data and their licences, how well it does, its limits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ddnet.files import write_text
 from ddnet.report.collect import METRICS, RunRef, RunResult, VariantInfo, read_json, read_run
 from ddnet.report.footnotes import plain_text
 from ddnet.report.formats import format_number
+from ddnet.report.statistics import DRAWS, interval
 from ddnet.report.wording import TRIAL_NOTE, depth_weights, display_name, is_rendered
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _DECIMALS = {"psnr": 2, "psnr_8bit": 2, "ssim": 3, "mae": 4, "lpips_alex": 3, "lpips_squeeze": 3}
 _EMBEDDED_DATA = (
@@ -28,6 +32,17 @@ _OWN_DATA = (
 )
 
 
+_LICENCE_CODE = "The code, and the network that it defines, are under the MIT licence."
+_LICENCE_DATA = {
+    "embedded": "The photographs behind the scenes come with scikit-image and scikit-learn, under the licences that "
+    "those two packages state for each; the rendered scenes and these weights add no condition of their own.",
+    "dpdd": "DPDD is published with its authors' code under MIT; whoever uses these weights cites Abuolaim and Brown, "
+    '"Defocus deblurring using dual-pixel data", ECCV 2020.',
+    "own": "Whose photographs these are, and what they allow of weights learned from them, is known to whoever made "
+    "this run.",
+}
+
+
 def _training_data(result: RunResult) -> str:
     """Told from the test sets: a preset is trained on the training split of its first one."""
     datasets = {str(name) for name in result.images["dataset"]}
@@ -37,8 +52,23 @@ def _training_data(result: RunResult) -> str:
     return _DPDD_DATA if "dpdd" in datasets else _OWN_DATA.format(name=f"`{min(datasets, key=len)}`")
 
 
+def _licence(result: RunResult) -> str:
+    datasets = {str(name) for name in result.images["dataset"]}
+    kind = "embedded" if any(map(is_rendered, datasets)) else "dpdd" if "dpdd" in datasets else "own"
+    return _LICENCE_DATA[kind]
+
+
+def _mean(values: pd.Series[Any], metric: str) -> str:
+    """Mean of a metric over images, with its 95 % interval where it is known for several."""
+    decimals, text = _DECIMALS[metric], format_number(float(values.mean(skipna=False)), _DECIMALS[metric])
+    if values.isna().any() or len(values) < 2:
+        return text
+    low, high = interval(values.to_numpy(float)[None, :], DRAWS)
+    return f"{text} [{format_number(low, decimals)}, {format_number(high, decimals)}]"
+
+
 def metric_table(result: RunResult) -> str:
-    """Mean of every metric on every test set, as a Markdown table."""
+    """Mean of every metric on every test set with its 95 % interval over images, as a Markdown table."""
     import pandas as pd
 
     rows = []
@@ -46,7 +76,7 @@ def metric_table(result: RunResult) -> str:
         cells: dict[str, str] = {"dataset": display_name(str(dataset)), "images": str(len(part))}
         for metric in METRICS:
             if metric in _DECIMALS:
-                cells[metric] = format_number(float(part[metric].mean(skipna=False)), _DECIMALS[metric])
+                cells[metric] = _mean(part[metric], metric)
         rows.append(cells)
     return str(pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True))
 
@@ -61,24 +91,65 @@ def _listing(values: Mapping[str, Any], indent: str = "") -> list[str]:
     return lines
 
 
-def _limits(variant: VariantInfo, depth: Mapping[str, Any]) -> list[str]:
-    limits = [
-        "For research on defocus deblurring and for comparing network designs. It removes optical defocus "
-        "from photographs; it is not made for motion blur, compression artefacts or noise.",
-        "Restored detail is an estimate. Do not use it where an image is evidence or a measurement.",
+_INTENDED = (
+    "For research on defocus deblurring and for comparing network designs: it removes optical defocus.",
+    "Not for motion blur, compression artefacts or noise, which it was not trained on.",
+    "Not where an image is evidence or a measurement: restored detail is an estimate.",
+)
+
+
+def _depth(variant: VariantInfo, depth: Mapping[str, Any]) -> list[str]:
+    if not variant.uses_depth:
+        return ["None: this network sees the photograph alone."]
+    source = variant.depth_source or depth["source"]
+    said = [
+        f"It needs a depth map of the photograph (source here: {source}): normalised inverse depth in [0, 1], near is "
+        "1; wrong depth can make the result worse."
     ]
-    if variant.uses_depth:
-        source = variant.depth_source or depth["source"]
-        limits.append(f"It needs a depth map (source here: {source}); wrong depth can make the result worse.")
-        # Shuffled depth is another scene's depth of the preset's own source.
-        if weights := depth_weights(depth["source"] if source == "shuffled" else source, depth["fit"] is not None):
-            limits.append(weights)
-            if depth["training"] == "patch" and source != "shuffled":
-                limits.append(
-                    "In training, depth was estimated from each patch alone, as in the released code; a test image's "
-                    "depth comes from the whole image."
-                )
+    # Shuffled depth is another scene's depth of the preset's own source.
+    if weights := depth_weights(depth["source"] if source == "shuffled" else source, depth["fit"] is not None):
+        said.append(weights)
+        if depth["training"] == "patch" and source != "shuffled":
+            said.append(
+                "In training, depth was estimated from each patch alone, as in the released code; a test image's depth "
+                "comes from the whole image."
+            )
+    return said
+
+
+def _limits(result: RunResult) -> list[str]:
+    datasets = sorted(map(str, result.images["dataset"].unique()))
+    limits = [
+        f"Measured on {', '.join(map(display_name, datasets))} and on nothing else; these numbers say nothing of other "
+        "cameras, lenses and apertures.",
+        "One training: another seed gives another network. The intervals below are over test images, not over seeds; "
+        "the tables of the run have both.",
+        "A picture is restored as a whole: memory grows with its size, and channel attention sees all of it.",
+    ]
+    if any(map(is_rendered, datasets)):
+        limits.insert(
+            0, "Trained on rendered scenes of textured planes: photographs look different, and so may results."
+        )
     return limits
+
+
+def _loading(model: str, with_depth: bool) -> list[str]:
+    """Python that restores a photograph with the network in `model`."""
+    names = "read_depth16, read_image, write_image" if with_depth else "read_image, write_image"
+    depth = 'read_depth16("depth.png")' if with_depth else "None"
+    return [
+        "```python",
+        "from pathlib import Path",
+        "",
+        "from ddnet.engine.checkpoint import load_run",
+        "from ddnet.engine.evaluate import ModelRestorer",
+        f"from ddnet.images import {names}",
+        "",
+        f'run = load_run(Path("{model}"))',
+        f'restored = ModelRestorer(run.model).restore(read_image("photo.png"), {depth})',
+        'write_image("restored.png", restored)',
+        "```",
+    ]
 
 
 def model_card(
@@ -117,13 +188,17 @@ def model_card(
     ]
     if size:
         lines += ["", f"Size at the paper's width 64 and 512×512: {size} (the depth network not included)."]
+    lines += ["", "## Intended use", "", *(f"- {text}" for text in _INTENDED)]
     lines += ["", "## Training data", "", _training_data(result)]
-    lines += ["", "## Use and limits", "", *(f"- {text}" for text in _limits(variant, depth))]
+    lines += ["", "## Depth", "", *(f"- {text}" for text in _depth(variant, depth))]
+    lines += ["", "## Licence", "", f"- {_LICENCE_CODE}", f"- {_licence(result)}"]
+    lines += ["", "## Limitations", "", *(f"- {text}" for text in _limits(result))]
     lines += [
         "",
         "## Results",
         "",
-        "One value per test image, then the mean; images are never resized.",
+        "One value per test image, then the mean with its 95 % interval (bootstrap over the images); images are never "
+        "resized.",
         "",
     ]
     lines += [metric_table(result)]
@@ -131,8 +206,13 @@ def model_card(
     lines += ["", "## How it was made", "", *_listing({"model": dict(variant.config), **(settings or {})})]
     if result.manifest:
         lines += ["", "## Provenance of the training", "", *_listing(result.manifest)]
-    lines += ["", "## How to load it", "", "```python", "from ddnet.engine.checkpoint import load_run", ""]
-    lines += [f'run = load_run("results/runs/{preset}/{ref.name}/model.pt")', "```", ""]
+    lines += [
+        "",
+        "## How to load it",
+        "",
+        *_loading(f"results/runs/{preset}/{ref.name}/model.pt", variant.uses_depth),
+        "",
+    ]
     return "\n".join(lines)
 
 

@@ -14,15 +14,14 @@ from ddnet.arrays import read_npz
 from ddnet.errors import DDNetError
 from ddnet.images import read_depth16, read_image
 from ddnet.report.collect import RunRef
-from ddnet.report.style import PALETTE, PICTURE_BYTES, house_style, new_figure, save, wrapped
+from ddnet.report.style import PALETTE, PICTURE_BYTES, TEXT_WIDTH, house_style, new_figure, save, wrapped
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
 GATE_SCALES = ("z_full", "z_half", "z_quarter", "z_eighth")
-WIDTH, GATE_WIDTH = 1.25, 1.45  # inches of one picture
-SHOWN_PIXELS = 420  # a picture is never shown wider than 203 dots; twice as many leave the last step to Matplotlib
+SHOWN_PIXELS = 420  # a picture is hardly ever shown wider than 400 dots: four beside each other fill a page
 CROP_PIXELS = 168  # a crop of at most this side is never shown smaller than it is
 FloatArray = NDArray[np.float32]
 
@@ -108,8 +107,8 @@ def _show(axes: Axes, image: FloatArray, corner: str = "", size: Sequence[int] =
     shown = axes.imshow(np.clip(image, 0, 1) if image.ndim == 3 else image, interpolation="antialiased", **options)
     if corner:
         axes.text(
-            0.97, 0.96, corner, transform=axes.transAxes, ha="right", va="top", fontsize=7.5, color="white",
-            bbox={"facecolor": "black", "alpha": 0.6, "pad": 1.5, "edgecolor": "none"},
+            0.97, 0.96, corner, transform=axes.transAxes, ha="right", va="top", fontsize=5.2, color="white",
+            bbox={"facecolor": "black", "alpha": 0.6, "pad": 1, "edgecolor": "none"},
         )  # fmt: skip
     return shown
 
@@ -118,7 +117,7 @@ def _frame(axes: Axes, top: int, left: int, size: int) -> None:
     from matplotlib.patches import Rectangle
 
     corner = (left - 0.5, top - 0.5)
-    axes.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=PALETTE[5], linewidth=1.3))
+    axes.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=PALETTE[5], linewidth=0.9))
 
 
 def _read_restored(ref: RunRef, scene: PanelScene) -> FloatArray:
@@ -178,8 +177,9 @@ def draw_panels(
     headings = ["Input", *(ref.label for ref in runs), "Target", *([depth_heading] if with_depth else [])]
     rows = [_read_row(scene, runs, images) for scene in scenes]
     with house_style():
-        heights = [height for row in rows for height in (WIDTH * row.size[0] / row.size[1], WIDTH)]
-        figure = new_figure(WIDTH * len(headings) + 0.5, sum(heights) + 0.06 * len(heights) + 0.6)
+        width = (TEXT_WIDTH - 0.5) / len(headings)
+        heights = [height for row in rows for height in (width * row.size[0] / row.size[1], width)]
+        figure = new_figure(TEXT_WIDTH, sum(heights) + 0.06 * len(heights) + 0.6)
         figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0.01, hspace=0.01)  # type: ignore[union-attr, call-arg]
         grid = figure.subplots(len(heights), len(headings), squeeze=False, height_ratios=heights)
         for position, row in enumerate(rows):
@@ -194,13 +194,13 @@ def draw_panels(
                 _show(whole, picture, corner, row.size, **options)
                 _frame(whole, *row.crop)
                 _show(crop, window, **options)
-            grid[2 * position, 0].set_ylabel(row.scene.caption, fontsize=8, parse_math=False)
-            grid[2 * position + 1, 0].set_ylabel("crop", fontsize=8)
+            grid[2 * position, 0].set_ylabel(row.scene.caption, fontsize=6, parse_math=False)
+            grid[2 * position + 1, 0].set_ylabel("crop", fontsize=6.5)
         for axes, heading in zip(grid[0], wrapped(headings, 15), strict=True):
-            axes.set_title(heading, fontsize=8.5, fontweight="normal")
+            axes.set_title(heading, fontsize=6.5, fontweight="normal")
         seeds = ", ".join(sorted({str(ref.seed) for ref in runs if ref.seed is not None})) or "none"
         heading = f"{title}: test scenes, and the crop with most blur (seed {seeds})"
-        figure.suptitle(heading, x=0.01, ha="left", fontweight="bold", fontsize=10)
+        figure.suptitle(heading, x=0.01, ha="left", fontweight="bold", fontsize=7.5)
         return save(figure, path, PICTURE_BYTES)
 
 
@@ -251,14 +251,14 @@ def draw_gates(
             stored.append([reduced(gate) for gate in gates])
         values = np.concatenate([gate.ravel() for gates in stored for gate in gates])
         low, high = (float(value) for value in np.quantile(values, [0.005, 0.995]))
-        heights = [GATE_WIDTH * height / width for height, width in sizes]
-        figure = new_figure(GATE_WIDTH * 6 + 1.3, 0.98 * sum(heights) + 0.5)
+        heights = [(TEXT_WIDTH - 0.8) / 6 * height / width for height, width in sizes]
+        figure = new_figure(TEXT_WIDTH, 0.98 * sum(heights) + 0.5)
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)  # type: ignore[union-attr, call-arg]
         grid = figure.subplots(len(shown), 6, squeeze=False, height_ratios=heights)
         gate_image: Any = None
         for row, scene, image, gates in zip(grid, shown, inputs, stored, strict=True):
             _show(row[0], image)
-            row[0].set_ylabel(scene.caption, fontsize=8, parse_math=False)
+            row[0].set_ylabel(scene.caption, fontsize=6, parse_math=False)
             if scene.depth is None:
                 row[1].set_axis_off()
             else:
@@ -267,9 +267,9 @@ def draw_gates(
                 gate_image = _show(axes, gate, cmap="viridis", vmin=low, vmax=high)
         headings = ("Input", depth_heading, "z, full size", "z, 1/2", "z, 1/4", "z, 1/8")
         for axes, heading in zip(grid[0], headings, strict=True):
-            axes.set_title(heading, fontsize=8.5, fontweight="normal")
+            axes.set_title(heading, fontsize=6.5, fontweight="normal")
         bar = figure.colorbar(gate_image, ax=grid[:, 2:], shrink=0.9, aspect=18, pad=0.015, extend="both")
-        bar.set_label("update gate z (channel mean)", fontsize=8)
+        bar.set_label("update gate z (channel mean)", fontsize=6.5)
         heading = f"{title}: update gates of {ref.label} ({ref.name})"
-        figure.suptitle(heading, x=0.01, ha="left", fontweight="bold", fontsize=10)
+        figure.suptitle(heading, x=0.01, ha="left", fontweight="bold", fontsize=7.5)
         return save(figure, path, PICTURE_BYTES)

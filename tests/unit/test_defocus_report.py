@@ -181,7 +181,7 @@ def test_the_figure_shows_systems_and_not_the_constant(sources: list[MapSource],
     whole = read_image(path)
     assert path.stat().st_size < MAX_BYTES and whole.shape[0] > 250 and whole.std() > 0.05
     fewer = draw_defocus_maps(sources[1:], scenes, tmp_path / "fewer.png")
-    assert read_image(fewer).shape[1] < whole.shape[1] - 150
+    assert read_image(fewer).shape[0] > whole.shape[0] + 50  # a column less, of the same width: larger pictures
     same = draw_defocus_maps(sources[:3], scenes, tmp_path / "same.png")  # all but the constant
     assert np.array_equal(read_image(same), whole)
 

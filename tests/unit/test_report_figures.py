@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from report_runs import INFO, VARIANTS, World, make_world
 
 from ddnet.errors import DDNetError
@@ -23,7 +28,17 @@ from ddnet.report.panels import (
     psnr_of,
     reduced,
 )
-from ddnet.report.style import MAX_BYTES, PICTURE_BYTES, _reduce_colours, house_style, new_figure, save
+from ddnet.report.style import (
+    COLUMN_WIDTH,
+    MAX_BYTES,
+    PALETTE,
+    PICTURE_BYTES,
+    TEXT_WIDTH,
+    _reduce_colours,
+    house_style,
+    new_figure,
+    save,
+)
 
 FUSION = Study("fusion", tuple(v for v in VARIANTS if "fusion" in v.studies), "ddnet_1b")
 
@@ -43,19 +58,92 @@ def draw(world: World, images: pd.DataFrame, folder: Path, kinds: tuple[str, ...
     return draw_study(study, world.runs, images, complexity, "embedded", world.scenes, folder, kinds)
 
 
-def test_every_kind_is_written_as_a_readable_small_png(world: World, images: pd.DataFrame, tmp_path: Path) -> None:
+def test_every_kind_is_written_at_the_width_of_a_column_or_a_page(
+    world: World, images: pd.DataFrame, tmp_path: Path
+) -> None:
     written = draw(world, images, tmp_path, KINDS)
     assert [path.name for path in written] == [f"{kind}.png" for kind in KINDS]
-    assert sorted(tmp_path.iterdir()) == sorted(written)
+    assert sorted(tmp_path.iterdir()) == sorted([*written, *(path.with_suffix(".pdf") for path in written)])
     for path in written:
         picture = read_image(path)
-        assert min(picture.shape[:2]) > 200 and picture.std() > 0.02
+        assert picture.shape[1] in (int(300 * COLUMN_WIDTH), int(300 * TEXT_WIDTH))
+        assert picture.shape[0] > 400 and picture.std() > 0.02
         assert path.stat().st_size < MAX_BYTES
+        with Image.open(path) as opened:
+            assert opened.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+        pdf = path.with_suffix(".pdf").read_bytes()
+        assert pdf.startswith(b"%PDF-") and b"CreationDate" not in pdf
+        assert b"/FontFile2" in pdf and b"/Type3" not in pdf  # text, in embedded TrueType
+        [box] = re.findall(rb"/MediaBox \[ 0 0 ([\d.]+) [\d.]+ \]", pdf)
+        assert float(box) / 72 in (pytest.approx(COLUMN_WIDTH), pytest.approx(TEXT_WIDTH))
+
+
+ANOTHER = """
+import sys
+from pathlib import Path
+from ddnet.report.style import house_style, new_figure, save
+with house_style():
+    figure = new_figure(3, 2)
+    axes = figure.add_subplot()
+    axes.plot([1, 2, 3], label="Δ PSNR")
+    axes.imshow([[0.0, 0.5]])
+    axes.set_title("a title")
+    axes.legend()
+    save(figure, Path(sys.argv[1]))
+"""
+
+
+def test_the_same_figure_has_the_same_bytes_in_another_process(tmp_path: Path) -> None:
+    for seed in ("1", "2"):  # of Python's hashes, on which the order of sets rests
+        command = [sys.executable, "-c", ANOTHER, str(tmp_path / f"{seed}.png")]
+        subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": seed})
+    for form in ("png", "pdf"):
+        assert (tmp_path / f"1.{form}").read_bytes() == (tmp_path / f"2.{form}").read_bytes()
+
+
+# Machado, Oliveira and Fernandes, "A physiologically-based model for simulation of color vision deficiency", IEEE TVCG
+# 15(6), 2009, severity 1.0, on linear sRGB.
+SEEN_BY = {
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881],
+    ],
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900],
+    ],
+    "normal": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+}  # fmt: skip
+LEAST_DIFFERENCE = 10  # CIEDE2000; one is about what an eye can tell in colours side by side
+
+
+def least_difference(colours: Sequence[str], matrix: Sequence[Sequence[float]]) -> float:
+    """The smallest CIEDE2000 difference between any two colours as somebody with this vision sees them."""
+    from skimage.color import deltaE_ciede2000, rgb2lab
+
+    rgb = np.array([[int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)] for colour in colours])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.array(matrix).T, 0, 1)
+    encoded = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+    lab = rgb2lab(encoded[None])[0]
+    return float(min(deltaE_ciede2000(a, b) for n, a in enumerate(lab) for b in lab[n + 1 :]))
+
+
+@pytest.mark.parametrize("vision", SEEN_BY)
+def test_no_two_colours_of_the_palette_look_alike_to_anybody(vision: str) -> None:
+    assert least_difference(PALETTE, SEEN_BY[vision]) > LEAST_DIFFERENCE
+
+
+def test_the_measure_finds_red_and_green_alike_to_some() -> None:
+    red_and_green = ("#c05000", "#7a7a00")
+    assert least_difference(red_and_green, SEEN_BY["normal"]) > 30
+    assert least_difference(red_and_green, SEEN_BY["deuteranopia"]) < LEAST_DIFFERENCE
 
 
 def test_only_the_asked_kinds_are_written(world: World, images: pd.DataFrame, tmp_path: Path) -> None:
     assert [path.name for path in draw(world, images, tmp_path, ("ablation",))] == ["ablation.png"]
-    assert [path.name for path in tmp_path.iterdir()] == ["ablation.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ablation.pdf", "ablation.png"]
 
 
 def test_what_cannot_be_drawn_is_said(world: World, images: pd.DataFrame, tmp_path: Path) -> None:
@@ -123,10 +211,11 @@ def test_the_crop_is_where_the_input_differs_most() -> None:
 
 def test_a_picture_that_would_be_too_large_is_reduced(tmp_path: Path) -> None:
     with house_style():
-        figure = new_figure(6, 6, layout="none")
+        figure = new_figure(2.8, 2.8, layout="none")
         noise = np.random.default_rng(0).random((840, 840, 3))
         figure.add_axes((0.0, 0.0, 1.0, 1.0)).imshow(noise, interpolation="nearest")
         path = save(figure, tmp_path / "noise.png")
+    assert read_image(path).shape == (840, 840, 3)
     assert 100_000 < path.stat().st_size < MAX_BYTES  # noise is the worst case: nothing compresses it
 
 

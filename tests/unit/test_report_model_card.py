@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import ast
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -31,10 +33,43 @@ def test_the_card_says_what_where_and_how(tmp_path: Path) -> None:
         "- steps: `600`",
         "- rcabs: `3`",
         "- commit: `abc1234`",
-        'load_run("results/runs/runs/ddnet_1b-seed1/model.pt")',
+        'load_run(Path("results/runs/runs/ddnet_1b-seed1/model.pt"))',
+        "under the MIT licence",
+        "come with scikit-image and scikit-learn",
     ):
         assert part in text, part
     assert "non-commercial" not in text and TRIAL_NOTE not in text
+
+
+def test_a_mean_stands_in_its_interval_over_images(tmp_path: Path) -> None:
+    text = model_card(write_run(tmp_path, "ddnet_1b", 1), INFO["ddnet_1b"], {}, depth=FITTED)
+    row = next(line for line in text.splitlines() if line.startswith("| embedded "))
+    values = per_image("ddnet_1b", 1)
+    values = values[values["dataset"] == "embedded"]["psnr"]
+    mean, low, high = map(float, re.findall(r"(\d+\.\d+) \[(\d+\.\d+), (\d+\.\d+)\]", row)[0])
+    assert mean == pytest.approx(values.mean(), abs=0.005) and low < mean < high
+    half = 1.96 * values.std(ddof=0) / len(values) ** 0.5
+    assert high - low == pytest.approx(2 * half, rel=0.1)
+
+
+def test_the_python_of_a_card_names_what_there_is(tmp_path: Path) -> None:
+    for variant, depth in (("ddnet_1b", True), ("unet", False)):
+        text = model_card(write_run(tmp_path, variant, 0), INFO[variant], {}, depth=PUBLISHED)
+        [code] = re.findall(r"```python\n(.*?)```", text, re.S)
+        names: dict[str, object] = {}
+        imports = "\n".join(line for line in code.splitlines() if line.startswith("from "))
+        exec(compile(imports, "card", "exec"), names)
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                assert node.id in names or node.id in ("run", "restored")
+        assert ("read_depth16" in code) is depth
+
+
+def test_every_card_has_the_sections_of_a_model_card(tmp_path: Path) -> None:
+    text = model_card(write_run(tmp_path, "unet", 0, ("dpdd",)), INFO["unet"], {}, depth=PUBLISHED)
+    sections = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
+    assert sections[:6] == ["Intended use", "Training data", "Depth", "Licence", "Limitations", "Results"]
+    assert "this network sees the photograph alone" in text and "ECCV 2020" in text and "rendered" not in text
 
 
 def test_a_network_without_depth_mentions_no_depth_licence(tmp_path: Path) -> None:

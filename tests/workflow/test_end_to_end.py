@@ -76,7 +76,13 @@ def test_every_declared_file_is_there(project: Path) -> None:
             assert (project / "results" / "tables" / "smoke" / f"{table}.{form}").stat().st_size > 100
     for study in PLAN.settings.studies:
         for kind in ("ablation", "psnr_params", "curves", "panels", "gates"):
-            assert (project / "results" / "figures" / "smoke" / study / f"{kind}.png").stat().st_size > 5000
+            for form in ("png", "pdf"):
+                assert (project / "results" / "figures" / "smoke" / study / f"{kind}.{form}").stat().st_size > 5000
+    page = project / "results" / "report" / "smoke"
+    shown = [name for name in (*PLAN.selected, *PLAN.measured_baselines) if name != "blurred"]
+    for name in shown:  # both test sets' scenes, with a picture by everything that was measured
+        assert len(list((page / "files" / "pictures").rglob(f"{name}.jpg"))) == 5, name
+    assert all(f'value="{name}"' in (page / "index.html").read_text(encoding="utf-8") for name in shown)
     assert (project / "results/figures/smoke/comparison/defocus_maps.png").stat().st_size > 5000
     maps = pd.read_csv(project / "results/tables/smoke/tableS2_defocus.csv").set_index("key")
     assert set(maps.index) == {"jnb", "ebdb", "dmenet", "true", "constant"} and maps.loc["true", "mae_px"] == 0
@@ -206,7 +212,7 @@ def test_an_edit_of_the_gru_plans_gru_variants_only(edited: Path) -> None:
     gru = {name for name in PLAN.selected if PLAN.variants[name].fusion == "gru"}
     for rule in ("train", "evaluate", "measure_complexity"):
         assert {subject for name, subject in jobs if name == rule} == gru
-    downstream = {"train", "evaluate", "measure_complexity", "make_table", "draw_study", "export_mlflow"}
+    downstream = {"train", "evaluate", "measure_complexity", "make_table", "draw_study", "make_page", "export_mlflow"}
     assert {rule for rule, _ in jobs} == downstream
 
 
@@ -215,7 +221,7 @@ def test_an_edit_of_a_compared_system_plans_its_own_rows_only(edited: Path) -> N
     assert set(planned(edited, SMOKE)) == {
         ("train_system", "jnb"), ("evaluate_baseline", "jnb"), ("evaluate_baseline", "jnb_rl"),
         ("evaluate_defocus_map", "jnb"), ("make_table", "table2"), ("make_defocus_table", ""),
-        ("draw_defocus_maps", ""), ("export_mlflow", ""),
+        ("draw_defocus_maps", ""), ("make_page", ""), ("export_mlflow", ""),
     }  # fmt: skip
 
 

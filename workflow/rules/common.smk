@@ -163,25 +163,47 @@ def table_files(names):
     ]
 
 
+FORMS = ("png", "pdf")  # of every figure: for screens, and for print
+
+
+def drawn(study, kinds, caption):
+    """The named figures of a study in both forms, as outputs that the report shows."""
+    return {
+        kind if form == "png" else f"{kind}_{form}": report(
+            f"results/figures/{{preset}}/{study}/{kind}.{form}",
+            caption=f"../report/{caption}.rst",
+            category="Figures",
+            subcategory=study,
+            labels={"study": study, "figure": kind, "form": form.upper()},
+        )
+        for kind in kinds
+        for form in FORMS
+    }
+
+
 # Table S2 and its figure compare defocus maps with the true blur, where that is known.
 ALL_TABLES = PLAN.tables + (["tableS2_defocus"] if PLAN.map_systems else [])
 COMPARISON_FIGURES = (
-    [f"results/figures/{PLAN.settings.preset}/comparison/defocus_maps.png"]
+    [
+        f"results/figures/{PLAN.settings.preset}/comparison/defocus_maps.{form}"
+        for form in FORMS
+    ]
     if PLAN.map_systems
     else []
 )
 
 
 def figure_files(studies):
-    """Figures of the named studies."""
+    """Figures of the named studies, in both forms."""
     kinds = ("ablation", "psnr_params", "curves", "panels", "gates")
     of_all = {study: kinds for study in studies}
     if "controls" in of_all:
         of_all["controls"] = (*kinds, "depth_controls")
     return [
-        f"results/figures/{PLAN.settings.preset}/{study}/{kind}.png"
+        f"results/figures/{PLAN.settings.preset}/{study}/{kind}.{form}"
         for study in of_all
         for kind in of_all[study]
+        for form in FORMS
     ]
 
 

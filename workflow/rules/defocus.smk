@@ -83,13 +83,7 @@ rule draw_defocus_maps:
         index="data/{preset}/index.csv",
         scores=expand(MAP_FILES + "{map}/scores.json", map=MAPS, allow_missing=True),
     output:
-        report(
-            "results/figures/{preset}/comparison/defocus_maps.png",
-            caption="../report/defocus.rst",
-            category="Figures",
-            subcategory="comparison",
-            labels={"study": "comparison", "figure": "defocus_maps"},
-        ),
+        **drawn("comparison", ["defocus_maps"], "defocus"),
     log:
         "logs/{preset}/draw_defocus_maps.log",
     threads: CORES_PER_CPU

@@ -14,7 +14,12 @@ rule evaluate:
         images="results/runs/{preset}/{variant}-seed{seed}/per_image.csv",
         timing="results/runs/{preset}/{variant}-seed{seed}/timing.csv",
         summary="results/runs/{preset}/{variant}-seed{seed}/evaluation.json",
-        card="results/runs/{preset}/{variant}-seed{seed}/model_card.md",
+        card=report(
+            "results/runs/{preset}/{variant}-seed{seed}/model_card.md",
+            caption="../report/card.rst",
+            category="Model cards",
+            labels={"variant": "{variant}", "seed": "{seed}"},
+        ),
     log:
         "logs/{preset}/evaluate/{variant}-seed{seed}.log",
     priority: 5

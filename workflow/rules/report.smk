@@ -2,6 +2,7 @@ report: "../report/workflow.rst"
 
 
 PRINTED = Path(workflow.basedir) / "results" / "paper"
+PAGE_ASSETS = ROOT / "ddnet" / "report" / "assets"
 
 
 def depth_note():
@@ -32,6 +33,22 @@ REPORT_SETTINGS = {
 # Only Tables 1 to 4 have a printed counterpart; the claims are those of Tables 3 and 4.
 PRINTED_BESIDE = {name: (name,) for name in TABLES if "S" not in name}
 PRINTED_BESIDE["tableS3_claims"] = ("table3", "table4")
+
+
+# Depth maps that the page shows: the preset's own, and those that its networks see instead.
+PAGE_DEPTHS = list(
+    dict.fromkeys(
+        [
+            PLAN.settings.depth.source,
+            *filter(None, map(PLAN.depth_source, PLAN.selected)),
+        ]
+    )
+)
+
+
+def page_assets():
+    """Digests of the page's template, style and script, which are no Python."""
+    return {path.name: sha256(path)[:12] for path in sorted(PAGE_ASSETS.iterdir())}
 
 
 rule make_table:
@@ -78,13 +95,7 @@ rule draw_controls:
     input:
         unpack(lambda wildcards: report_inputs(PLAN.study_variants("controls"))),
     output:
-        figure=report(
-            "results/figures/{preset}/controls/depth_controls.png",
-            caption="../report/controls.rst",
-            category="Figures",
-            subcategory="controls",
-            labels={"study": "controls", "figure": "depth_controls"},
-        ),
+        **drawn("controls", ["depth_controls"], "controls"),
     log:
         "logs/{preset}/draw_controls.log",
     threads: CORES_PER_CPU
@@ -106,16 +117,11 @@ rule draw_study:
         index="data/{preset}/index.csv",
         depth=f"data/{{preset}}/depth/{slug(PLAN.settings.depth.source)}/index.csv",
     output:
-        **{
-            kind: report(
-                f"results/figures/{{preset}}/{{study}}/{kind}.png",
-                caption="../report/figure.rst",
-                category="Figures",
-                subcategory="{study}",
-                labels={"study": "{study}", "figure": kind},
-            )
-            for kind in ("ablation", "psnr_params", "curves", "panels", "gates")
-        },
+        **drawn(
+            "{study}",
+            ["ablation", "psnr_params", "curves", "panels", "gates"],
+            "figure",
+        ),
     log:
         "logs/{preset}/draw_study/{study}.log",
     threads: CORES_PER_CPU
@@ -129,6 +135,41 @@ rule draw_study:
         ),
     script:
         "../scripts/draw_study.py"
+
+
+rule make_page:
+    input:
+        unpack(lambda wildcards: report_inputs(PLAN.selected, PLAN.measured_baselines)),
+        cards=run_files(PLAN.selected, "model_card.md"),
+        tables=table_files(ALL_TABLES),
+        figures=figure_files(PLAN.settings.studies) + COMPARISON_FIGURES,
+        index="data/{preset}/index.csv",
+        depths=[
+            f"data/{{preset}}/depth/{slug(source)}/index.csv" for source in PAGE_DEPTHS
+        ],
+    output:
+        index=report(
+            "results/report/{preset}/index.html",
+            caption="../report/page.rst",
+            category="Page of results",
+            labels={"preset": "{preset}"},
+        ),
+        files=directory("results/report/{preset}/files"),
+    log:
+        "logs/{preset}/make_page.log",
+    threads: CORES_PER_CPU
+    params:
+        settings=REPORT_SETTINGS | {"save": PLAN.settings.evaluation.save},
+        page=PLAN.part("page")["page"],
+        config=PLAN.settings.model_dump(mode="json"),
+        variants=dumped(PLAN.selected),
+        seeds=seeds_of(PLAN.selected),
+        baselines=dumped_baselines(PLAN.measured_baselines),
+        depths=PAGE_DEPTHS,
+        assets=page_assets(),
+        code=PLAN.code(["ddnet.report.page", "ddnet.report.inputs"], script="make_page"),
+    script:
+        "../scripts/make_page.py"
 
 
 rule export_mlflow:

@@ -12,4 +12,6 @@ with workflow_job(job):
     settings = job.params.settings
     infos = variant_infos(job.params.variants, settings["depth_source"])
     refs = run_refs(Path(job.input.runs[0]).parent.parent, [], infos, job.params.seeds)
-    draw_controls(infos, collect(refs), test_sets(settings["datasets"])[0], job.output.figure, settings["trial"])
+    draw_controls(
+        infos, collect(refs), test_sets(settings["datasets"])[0], job.output.depth_controls, settings["trial"]
+    )

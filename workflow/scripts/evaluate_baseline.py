@@ -6,7 +6,7 @@ import torch
 
 from baselines import build
 from ddnet.config import Baseline
-from ddnet.data.index import read_index
+from ddnet.data.index import panel_scenes, read_index
 from ddnet.engine.checkpoint import discard_state
 from ddnet.engine.evaluate import best_device, evaluate, write_evaluation, write_per_image, write_timing
 from ddnet.job import workflow_job
@@ -17,17 +17,20 @@ from ddnet.provenance import Stopwatch
 job = snakemake
 torch.set_num_threads(job_threads(job.threads))
 with workflow_job(job):
-    watch, baseline = Stopwatch(), Baseline(**job.params.baseline)
+    watch, spec, baseline = Stopwatch(), job.params.evaluation, Baseline(**job.params.baseline)
     weights = Path(job.input.weights).parent
-    metrics, unavailable = build_metrics(job.params.evaluation["metrics"], weights, str(best_device()))
+    metrics, unavailable = build_metrics(spec["metrics"], weights, str(best_device()))
     scenes, rows = read_index(job.input.index, split="test"), []
     learned = Path(job.input.learned) if job.input.learned else None
     if learned:
         discard_state(learned.parent)  # Snakemake has recorded the training
+    save = "none" if baseline.system == "blurred" else spec["save"]  # the input is there already
+    shown = {scene.key for scene in panel_scenes(scenes, spec["panels"])}
     for dataset in filter(baseline.measured_on, dict.fromkeys(scene.dataset for scene in scenes)):
         restorer = build(baseline, learned, dataset)
         same = [scene for scene in scenes if scene.dataset == dataset]
-        rows += evaluate(restorer, same, lambda scene: None, metrics, Path(job.output.images).parent, save="none")
+        out = Path(job.output.images).parent
+        rows += evaluate(restorer, same, lambda scene: None, metrics, out, save, shown, bits=8)
     write_per_image(job.output.images, rows)
     write_timing(job.output.timing, rows)
     facts = {"params": restorer.parameters()} if hasattr(restorer, "parameters") else {}
