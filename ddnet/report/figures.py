@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 KINDS = ("ablation", "psnr_params", "curves", "panels", "gates")
 TITLES = {
     "modules": "Effects of each module", "fusion": "Fusion methods", "depth": "Depth controls",
-    "controls": "All depth controls", "readings": "Which reading?",
+    "controls": "All depth controls", "readings": "Which reading?", "fusions": "More fusions",
 }  # fmt: skip
 
 

@@ -147,8 +147,8 @@ def test_depth_sources() -> None:
 
 def test_an_unknown_fusion_names_the_file_to_write(tmp_path: Path) -> None:
     table = tmp_path / "variants.yaml"
-    table.write_text((CONFIG / "variants.yaml").read_text() + "\nfusion_film: {fusion: film, study: fusion}\n")
-    with pytest.raises(DDNetError, match=r"no fusion 'film'.*ddnet/models/fusion/film.py"):
+    table.write_text((CONFIG / "variants.yaml").read_text() + "\nfusion_additive: {fusion: additive, study: fusion}\n")
+    with pytest.raises(DDNetError, match=r"no fusion 'additive'.*ddnet/models/fusion/additive.py"):
         Plan(load_settings(CONFIG / "embedded.yaml"), load_variants(table))
 
 

@@ -15,10 +15,10 @@ SHORTEST = 8  # wavelength of the finest position code, in cells of the grid
 class CrossAttention(nn.Module):
     """blur + attention of the blur feature over the depth feature, on a coarse grid: 2,672 parameters at 64, 16.
 
-    Scaled dot-product attention (Vaswani et al., NeurIPS 2017): queries from blur, keys and values from depth, one head of
-    C2 channels (rounded up to a multiple of four). Both features are averaged over cells of 8 x 8 pixels first, and the
-    result is interpolated back. Queries and keys carry the sines and cosines of their place in the
-    grid, so that near depth counts more from the start.
+    Scaled dot-product attention (Vaswani et al., NeurIPS 2017): queries from blur, keys and values from depth, one head
+    of C2 channels (rounded up to a multiple of four). Both features are averaged over cells of 8 x 8 pixels first, and
+    the result is interpolated back. Queries and keys carry the sines and cosines of their place in the grid, so that
+    near depth counts more from the start.
 
     A fusion does not know at which scale of the decoder it stands, so that each pools its own feature by eight: the one
     at full size attends on 1/8 of the image's resolution, the coarser ones on 1/16, 1/32 and 1/64. At 1680 x 1120 these
@@ -65,8 +65,8 @@ def _places(grid: torch.Tensor) -> torch.Tensor:
 def _interpolated(grid: torch.Tensor) -> torch.Tensor:
     """Bilinear interpolation by `STRIDE`, (B, C, H, W) to (B, C, 8 H, 8 W), as a transposed convolution.
 
-    What `F.interpolate` does comes apart into products where a network is built of shapes alone, and ptflops then counts
-    their number of values with the axes of the smaller factor on the wrong side: 29 GMACs that nobody computes.
+    `F.interpolate` comes apart into products where a network is built of shapes alone, and ptflops counts those with
+    the axes of the smaller factor on the wrong side: 29 GMACs at 512 x 512 that nobody computes.
     """
     steps = torch.arange(2 * STRIDE, device=grid.device, dtype=grid.dtype)
     hat = 1 - ((steps + 0.5) / STRIDE - 1).abs()
