@@ -286,7 +286,7 @@ def _dpdd_splits() -> str:
 def add_parsers(commands: Any, settings_of: SettingsOf) -> None:
     """Add `list` and `describe` to the commands of `ddnet`."""
     listing = commands.add_parser("list", help="names of variants, fusions, depth sources, metrics, ...")
-    listing.add_argument("kind", nargs="?", choices=LISTABLE)
+    listing.add_argument("kind", nargs="?", choices=LISTABLE, metavar="KIND", help=f"one of {', '.join(LISTABLE)}")
     listing.set_defaults(run=_list)
     describe = commands.add_parser("describe", help="a variant, fusion, depth source, system, metric or dataset")
     name = describe.add_argument("name", help="any name that `ddnet list` shows")

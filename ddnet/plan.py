@@ -239,6 +239,11 @@ class Plan(ComparedSystems):
                     f"{', '.join(sorted(p.stem for p in inside.parent.glob('[!_]*.py')))}; "
                     f"or write ddnet/models/fusion/{chosen.fusion}.py"
                 )
+            if len(outside) + inside.is_file() > 1:
+                raise DDNetError(
+                    f"variant '{variant}': several fusions are called '{chosen.fusion}', from {', '.join(outside)}"
+                    f"{' and ddnet' if inside.is_file() else ''}; uninstall one, or rename its entry point"
+                )
             for module in outside:
                 if outside_file(module) is None:
                     raise DDNetError(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import json
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-from projects import copy_project, planned
-
-from ddnet.places import ROOT
+from projects import copy_project, planned, run, snakemake
 
 SMOKE = "workflow/config/smoke.yaml"
 MINE = ("--config", "variants_file=mine.yaml")
@@ -28,7 +27,6 @@ version = "0.1"
 [project.entry-points."ddnet.fusion"]
 swirl = "swirl_fusion.swirl:Swirl"
 ghost = "swirl_fusion.no_such_module:Ghost"
-gru = "swirl_fusion.swirl:Swirl"
 
 [tool.setuptools]
 packages = ["swirl_fusion"]
@@ -53,7 +51,7 @@ class Swirl(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project with a variants file of one's own, and `outside/`, where the package is installed."""
     copy = copy_project(tmp_path_factory.mktemp("project"))
     source = copy / "source"
@@ -68,17 +66,56 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert done.returncode == 0, done.stderr
     lines = (copy / "workflow/config/variants.yaml").read_text()
     (copy / "mine.yaml").write_text(f"{lines}\nfusion_swirl: {{fusion: swirl, study: fusion, label: Swirl fusion}}\n")
-    patched = pytest.MonkeyPatch()
-    patched.setenv("PYTHONPATH", f"{copy}{os.pathsep}{copy / 'outside'}")
-    yield copy
-    patched.undo()
+    return copy
 
 
-def run(project: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", *command], cwd=project, capture_output=True, text=True)
+def test_it_is_listed_and_described(project: Path) -> None:
+    assert "swirl" in run(project, "ddnet", "list", "fusions").split()
+    described = run(project, "ddnet", "describe", "swirl")
+    assert "swirl_fusion.swirl" in described and "1,088 per scale" in described
+    described = run(project, "ddnet", "--variants", "mine.yaml", "describe", "fusion_swirl")
+    assert re.search(r"parameters: +2,0\d\d,\d{3} ", described) and "Swirl fusion" in described
 
 
-def snakemake(project: Path, *arguments: str) -> str:
-    done = run(project, "snakemake", *arguments)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    return done.stdout + done.stderr
+def test_a_table_of_one_s_own_plans_it(project: Path) -> None:
+    jobs = planned(project, SMOKE, "ablation", *MINE)
+    assert {rule for rule, subject in jobs if subject == "fusion_swirl"} == {"train", "evaluate", "measure_complexity"}
+    assert ("make_table", "table4") in jobs
+    without = planned(project, SMOKE, "ablation")
+    assert not [job for job in without if job[1] == "fusion_swirl"]
+
+
+def test_it_is_trained_and_measured_and_an_edit_of_its_code_reruns_it_alone(project: Path) -> None:
+    wanted = [f"results/runs/smoke/{variant}-seed0/per_image.csv" for variant in ("fusion_swirl", "fusion_conv")]
+    snakemake(project, *wanted, "--cores", "8", "--configfile", SMOKE, *MINE)
+    images = pd.read_csv(project / wanted[0])
+    assert len(images) and np.isfinite(images["psnr"]).all()
+    manifest = json.loads((project / wanted[0]).with_name("manifest.json").read_text())
+    folder = project / "outside" / "swirl_fusion"
+
+    def reruns() -> set[tuple[str, str]]:
+        output = snakemake(project, *wanted, "-n", "--cores", "2", "--configfile", SMOKE, *MINE)
+        return set(re.findall(r"^rule (\w+):$.*?variant=(\w+)", output, re.M | re.S))
+
+    mine = {(rule, "fusion_swirl") for rule in ("train", "evaluate", "measure_complexity")}
+    assert reruns() == set()
+    for name, text, changes in (
+        ("swirl.py", SWIRL + "\n# a remark\n", set()),
+        ("swirl.py", SWIRL.replace("blur + STRENGTH", "blur - STRENGTH"), mine),
+        ("strength.py", "STRENGTH = 0.25\n", mine),  # imported by its relative name
+    ):
+        before = (folder / name).read_text()
+        (folder / name).write_text(text)
+        assert reruns() == changes, name
+        (folder / name).write_text(before)
+        assert reruns() == set(), name
+    assert re.fullmatch("[0-9a-f]{12}", manifest["code_digest"])
+
+
+def test_an_entry_point_to_nothing_is_one_line(project: Path) -> None:
+    ghost = (project / "mine.yaml").read_text() + "ghost: {fusion: ghost, study: fusion}\n"
+    (project / "ghost.yaml").write_text(ghost)
+    options = ("--configfile", SMOKE, "--config", "variants_file=ghost.yaml")
+    output = snakemake(project, "ablation", "-n", "--cores", "2", *options, check=False)
+    assert "variant 'ghost': an installed package gives fusion 'ghost' as swirl_fusion.no_such_module" in output
+    assert "Traceback" not in output
