@@ -4,7 +4,7 @@ snakemake --cores 8 all                                                    embed
 snakemake --cores 8 all --configfile workflow/config/paper.yaml            DPDD and RealDOF, fetched; a GPU
 snakemake --cores 8 all --configfile workflow/config/smoke.yaml            the whole graph, tiny
 snakemake --cores 8 all --config seeds=5                                   any setting, checked
-snakemake --cores 8 controls readings                                      Tables S4 and S5
+snakemake --cores 8 controls readings fusions                              Tables S4, S5 and S6
 """
 
 from snakemake.utils import min_version
@@ -28,6 +28,7 @@ localrules:
     ablation,
     controls,
     readings,
+    fusions,
 
 
 rule all:
@@ -50,11 +51,10 @@ rule ablation:
         f"results/mlflow/{PLAN.settings.preset}.json",
 
 
-rule controls:
-    input:
-        study_files("controls"),
+for study in ("controls", "readings", "fusions"):
 
-
-rule readings:
-    input:
-        study_files("readings"),
+    rule:
+        name:
+            study
+        input:
+            study_files(study),

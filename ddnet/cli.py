@@ -8,86 +8,19 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from ddnet import __version__, cli_bench, cli_completion, cli_doctor, cli_init, cli_verify, cli_weights
-from ddnet.config import (
-    Complexity,
-    Settings,
-    Variant,
-    find_variant,
-    load_baselines,
-    load_settings,
-    load_sources,
-    load_variants,
-)
+from ddnet import __version__, cli_bench, cli_completion, cli_doctor, cli_init, cli_list, cli_verify, cli_weights
+from ddnet.cli_list import PRESETS, variants_of
+from ddnet.config import Settings, load_baselines, load_settings, load_sources
 from ddnet.errors import DDNetError
 from ddnet.log import disk_problem, terminal_log
 from ddnet.places import CONFIG
-from ddnet.plan import TABLES, Plan
-from ddnet.registry import did_you_mean, names
+from ddnet.plan import Plan
+from ddnet.registry import did_you_mean
 from ddnet.stopping import Stopped, stoppable
 
-PRESETS = ("embedded", "smoke", "paper", "paper-short", "folder")
 SUMMARY = "Benchmark of depth-guided defocus deblurring, beside `snakemake --cores 8 all`."
 EXIT_STATUS = "Exit status: 0 done, 1 refused, 2 wrong usage, 128 + n left by signal n."
-LISTABLE = ("variants", "fusions", "depth", "metrics", "baselines", "presets", "studies")
-
-
-def _variants(path: Path | None) -> dict[str, Variant]:
-    return load_variants(path or CONFIG / "variants.yaml")
-
-
-def _list(arguments: argparse.Namespace) -> None:
-    kinds = [arguments.kind] if arguments.kind else list(LISTABLE)
-    for kind in kinds:
-        if len(kinds) > 1:
-            print(f"{kind}:")
-        for line in _listing(kind, arguments.variants):
-            print(f"  {line}" if len(kinds) > 1 else line)
-
-
-def _listing(kind: str, variants_file: Path | None) -> list[str]:
-    variants = _variants(variants_file)
-    if kind == "variants":
-        rows = [(v.name, ", ".join(v.study), v.label, ", ".join(v.aliases)) for v in variants.values()]
-        return [f"{n:<24}{s:<36}{label}{f'  (alias: {a})' if a else ''}" for n, s, label, a in rows]
-    if kind == "fusions":
-        return ["none", "input", *names("fusion")]
-    if kind == "studies":
-        studies = sorted({study for variant in variants.values() for study in variant.study})
-        table = {study: name for name, study in TABLES.items() if study}
-        return [f"{study:<12}{table.get(study, 'no table yet')}" for study in studies]
-    if kind == "baselines":
-        return [f"{b.name:<24}{b.label}" for b in load_baselines(CONFIG / "baselines.yaml").values()]
-    if kind == "presets":
-        return list(PRESETS)
-    return names({"depth": "depth", "metrics": "metric"}[kind])
-
-
-def _describe(arguments: argparse.Namespace) -> None:
-    from ddnet.engine.complexity import measure_complexity
-
-    variant = find_variant(_variants(arguments.variants), arguments.variant)
-    settings = _settings(arguments.preset)
-    paper = measure_complexity(variant, settings.complexity)
-    trained = measure_complexity(variant, Complexity(width=settings.model.width, size=settings.complexity.size))
-    facts: dict[str, Any] = {
-        "variant": variant.name + (f" (alias: {', '.join(variant.aliases)})" if variant.aliases else ""),
-        "label": variant.label,
-        "studies": ", ".join(variant.study),
-        "network": variant.arch,
-        "fusion": variant.fusion,
-        "RCABs per group": ", ".join(map(str, variant.branches)) if variant.arch == "ddnet" else "-",
-        "output": variant.output or f"{settings.model.output} (preset {settings.preset})",
-        "depth source": (variant.depth_source or settings.depth.source) if variant.uses_depth else "none",
-        "parameters": f"{paper['params']:,} ({paper['params_m']:.2f} M) at width {paper['width']}",
-        "MACs": f"{paper['macs_g']:.2f} G at {paper['size']} x {paper['size']}, {paper['tool']}",
-        "MACs, cross-check": f"{paper['flopcounter_macs_g']:.2f} G (convolutions, torch FlopCounterMode)",
-        f"trained in {settings.preset}": f"{trained['params']:,} parameters at width {trained['width']}",
-    }
-    for name, value in facts.items():
-        print(f"{name + ':':<24}{value}")
 
 
 def _settings(name: str) -> Settings:
@@ -109,7 +42,7 @@ def _estimate(arguments: argparse.Namespace) -> None:
 
 def _plan(arguments: argparse.Namespace) -> Plan:
     baselines = load_baselines(CONFIG / "baselines.yaml")
-    return Plan(_settings(arguments.preset), _variants(arguments.variants), baselines)
+    return Plan(_settings(arguments.preset), variants_of(arguments.variants), baselines)
 
 
 def _schema(_: argparse.Namespace) -> None:
@@ -123,13 +56,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--variants", type=Path, metavar="FILE", help="a table of variants other than the project's")
     commands = top.add_subparsers(required=True, metavar="COMMAND", title="commands")
     cli_init.add_parser(commands)
-    listing = commands.add_parser("list", help="names of variants, fusions, depth sources, metrics, ...")
-    listing.add_argument("kind", nargs="?", choices=LISTABLE)
-    listing.set_defaults(run=_list)
-    describe = commands.add_parser("describe", help="a variant's network, parameters and MACs")
-    describe.add_argument("variant")
-    describe.add_argument("--preset", default="embedded", help="a preset's name or file (default: embedded)")
-    describe.set_defaults(run=_describe)
+    cli_list.add_parsers(commands, _settings)
     cli_doctor.add_parsers(commands, _plan)
     cli_weights.add_parser(commands)
     cli_verify.add_parser(commands)

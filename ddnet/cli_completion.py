@@ -35,7 +35,7 @@ def _networks() -> list[str]:
 
 
 # By the argument's name in any command; arguments with a list of choices need no entry.
-COMPLETED: dict[str, Names] = {"variant": _variants, "preset": _presets, "network": _networks}
+COMPLETED: dict[str, Names] = {"preset": _presets, "network": _networks}
 
 
 def complete(parser: argparse.ArgumentParser) -> None:

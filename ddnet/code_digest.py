@@ -10,7 +10,8 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
 from ddnet.errors import DDNetError
@@ -30,9 +31,13 @@ def digest(files: Iterable[Path]) -> str:
 
 
 def closure(root: Path, modules: Sequence[str]) -> list[Path]:
-    """Files of the modules and of all that they import at module level from the packages under `root`, sorted."""
+    """Files of the modules and of all that they import at module level from the packages under `root`, sorted.
+
+    A module from elsewhere, such as an outside fusion's, is followed within its own package as well.
+    """
     seen: dict[str, Path] = {}
     queue = list(modules)
+    packages = {*PACKAGES, *(module.split(".")[0] for module in modules)}
     while queue:
         module = queue.pop()
         if module in seen or module in _NOT_DIGESTED:
@@ -40,7 +45,9 @@ def closure(root: Path, modules: Sequence[str]) -> list[Path]:
         file = _file_of(root, module)
         if file is not None:
             seen[module] = file
-            queue += [name for name in _read(file).imports if name.split(".")[0] in PACKAGES]
+            package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+            names = [resolve_name(name, package) for name in _read(file).imports if package or name[0] != "."]
+            queue += [name for name in names if name.split(".")[0] in packages]
     return sorted(set(seen.values()))
 
 
@@ -80,20 +87,32 @@ def has_base(file: Path, base: str) -> bool:
 
 
 def _file_of(root: Path, module: str) -> Path | None:
-    """Source file of a module of these packages, or of an external fusion; None for anything else."""
+    """File of a module of these packages, or of an outside fusion's; None where there is none."""
     base = root.joinpath(*module.split("."))
     for candidate in (base.with_suffix(".py"), base / "__init__.py"):
         if candidate.is_file():
             return candidate
-    if module.split(".")[0] in PACKAGES:
-        return None
-    spec = find_spec(module)
-    return Path(spec.origin) if spec and spec.origin else None
+    return None if module.split(".")[0] in PACKAGES else outside_file(module)
+
+
+def outside_file(module: str) -> Path | None:
+    """File of an installed module of another package; None where there is none.
+
+    Unlike `find_spec` alone, it does not import the package to find a module in it.
+    """
+    first, *rest = module.split(".")
+    name, spec = first, find_spec(first)
+    for part in rest:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        name = f"{name}.{part}"
+        spec = PathFinder.find_spec(name, list(spec.submodule_search_locations))
+    return Path(spec.origin) if spec and spec.has_location and spec.origin else None
 
 
 @dataclass(frozen=True)
 class _Source:
-    """What a digest needs of one file."""
+    """What a digest needs of one file; imports relative to its package begin with as many dots."""
 
     imports: tuple[str, ...]
     digest: str
@@ -106,6 +125,8 @@ def _read(file: Path) -> _Source:
 @cache
 def _read_version(file: Path, version: int) -> _Source:
     """Module-level imports, and the digest of the syntax tree without docstrings and positions."""
+    if file.suffix != ".py":  # compiled: an outside fusion may be
+        return _Source((), hashlib.sha256(file.read_bytes()).hexdigest())
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"))
     except SyntaxError as error:
@@ -114,9 +135,11 @@ def _read_version(file: Path, version: int) -> _Source:
     for node in tree.body:
         if isinstance(node, ast.Import):
             imports += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        elif isinstance(node, ast.ImportFrom):
             # `from package import name` may name a module: whatever is no file drops out later.
-            imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            source = "." * node.level + (node.module or "")
+            joint = "." if node.module else ""
+            imports += [source, *(f"{source}{joint}{alias.name}" for alias in node.names)]
     for inner in ast.walk(tree):
         if isinstance(inner, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = inner.body[0] if inner.body else None

@@ -14,17 +14,18 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from ddnet.code_digest import closure, declared_needs, digest
+from ddnet.code_digest import closure, declared_needs, digest, outside_file
 from ddnet.config import Baseline, Settings, Variant
 from ddnet.errors import DDNetError
 from ddnet.places import PROJECT, ROOT
 from ddnet.plan_systems import ComparedSystems, nearest
 
 # Table -> the study whose variants are its rows. Tables 1 and 2 compare systems and have fixed rows, as has that of the
-# paper's claims. `controls` and `readings` are in no preset's studies: they have targets of their own.
+# paper's claims. `controls`, `readings` and `fusions` are in no preset's studies: they have targets of their own.
 TABLES = {
     "table1": None, "table2": None, "table3": "modules", "table4": "fusion", "tableS1_depth": "depth",
     "tableS3_claims": None, "tableS4_controls": "controls", "tableS5_readings": "readings",
+    "tableS6_fusions": "fusions",
 }  # fmt: skip
 # Rows of Tables 1 and 2 that this suite trains.
 HEADLINE = {"table1": ("ddnet_1b",), "table2": ("ddnet_1b", "ddnet_2b")}
@@ -33,6 +34,7 @@ CLAIMED = ("unet", "unet_rcab", "ddnet_1b", "ddnet_2b", "ddnet_3b", "fusion_inpu
 # The row that a study's differences refer to; it is trained even where its own study is not asked for.
 REFERENCE = {
     "modules": "unet", "fusion": "ddnet_1b", "depth": "unet_rcab", "controls": "unet_rcab", "readings": "ddnet_1b",
+    "fusions": "ddnet_1b",
 }  # fmt: skip
 
 
@@ -230,14 +232,25 @@ class Plan(ComparedSystems):
         modules = ["ddnet.models", f"ddnet.models.{chosen.arch}"]
         if chosen.fusion not in ("none", "input"):
             inside = ROOT / "ddnet" / "models" / "fusion" / f"{chosen.fusion}.py"
-            external = [point.module for point in entry_points(group="ddnet.fusion") if point.name == chosen.fusion]
-            if not inside.is_file() and not external:
+            outside = [point.module for point in entry_points(group="ddnet.fusion") if point.name == chosen.fusion]
+            if not inside.is_file() and not outside:
                 raise DDNetError(
                     f"variant '{variant}': no fusion '{chosen.fusion}'; allowed: none, input, "
                     f"{', '.join(sorted(p.stem for p in inside.parent.glob('[!_]*.py')))}; "
                     f"or write ddnet/models/fusion/{chosen.fusion}.py"
                 )
-            modules += [f"ddnet.models.fusion.{chosen.fusion}"] if inside.is_file() else external
+            if len(outside) + inside.is_file() > 1:
+                raise DDNetError(
+                    f"variant '{variant}': several fusions are called '{chosen.fusion}', from {', '.join(outside)}"
+                    f"{' and ddnet' if inside.is_file() else ''}; uninstall one, or rename its entry point"
+                )
+            for module in outside:
+                if outside_file(module) is None:
+                    raise DDNetError(
+                        f"variant '{variant}': an installed package gives fusion '{chosen.fusion}' as {module}, which "
+                        "is not there; correct its entry point (ddnet.fusion) and install it again"
+                    )
+            modules += [f"ddnet.models.fusion.{chosen.fusion}"] if inside.is_file() else outside
         return modules
 
     def part(self, *names: str) -> dict[str, Any]:

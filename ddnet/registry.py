@@ -39,14 +39,19 @@ def _package(kind: str) -> str:
 
 
 def _external(kind: str) -> dict[str, Any]:
-    return {point.name: point for point in entry_points(group=f"ddnet.{kind}")}
+    """Entry points of other packages; what a file here is named after is that file's."""
+    inside = _inside(kind)
+    return {point.name: point for point in entry_points(group=f"ddnet.{kind}") if point.name not in inside}
+
+
+def _inside(kind: str) -> set[str]:
+    folder = Path(__file__).parent.joinpath(*_package(kind).split(".")[1:])
+    return {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
 
 
 def names(kind: str) -> list[str]:
     """All names of one kind (`fusion`, `depth` or `metric`), sorted; files that begin with `_` are helpers."""
-    folder = Path(__file__).parent.joinpath(*_package(kind).split(".")[1:])
-    inside = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
-    return sorted(inside | set(_external(kind)))
+    return sorted(_inside(kind) | set(_external(kind)))
 
 
 def module_name(kind: str, name: str) -> str:

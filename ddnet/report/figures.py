@@ -36,7 +36,7 @@ MANY = 8  # variants whose names no longer stand below each other, nor beside th
 KINDS = ("ablation", "psnr_params", "curves", "panels", "gates")
 TITLES = {
     "modules": "Effects of each module", "fusion": "Fusion methods", "depth": "Depth controls",
-    "controls": "All depth controls", "readings": "Which reading?",
+    "controls": "All depth controls", "readings": "Which reading?", "fusions": "More fusions",
 }  # fmt: skip
 
 

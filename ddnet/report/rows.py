@@ -146,5 +146,14 @@ def depth_rows(variants: Iterable[VariantInfo]) -> list[RowSpec]:
 
 def reading_rows(variants: Iterable[VariantInfo]) -> list[RowSpec]:
     """Rows of Table S5: the default reading first, then every other variant of the study `readings`."""
-    chosen = [v for v in variants if "readings" in v.studies or v.name == "ddnet_1b"]
+    return _led_by_default(variants, "readings")
+
+
+def more_fusion_rows(variants: Iterable[VariantInfo]) -> list[RowSpec]:
+    """Rows of Table S6: GRU fusion first, then every other variant of the study `fusions`, no depth among them."""
+    return _led_by_default(variants, "fusions")
+
+
+def _led_by_default(variants: Iterable[VariantInfo], study: str) -> list[RowSpec]:
+    chosen = [v for v in variants if study in v.studies or v.name == "ddnet_1b"]
     return [RowSpec(v.name, v.label, v.name) for v in sorted(chosen, key=lambda v: v.name != "ddnet_1b")]

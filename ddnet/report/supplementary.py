@@ -1,4 +1,4 @@
-"""Supplementary tables that hold variants against each other: depth controls (S1, S4) and readings (S5)."""
+"""Supplementary tables that hold variants against each other: depth controls (S1, S4), readings (S5), fusions (S6)."""
 
 from __future__ import annotations
 
@@ -59,15 +59,29 @@ def table_s4(evidence: Evidence, rows: Sequence[RowSpec] | None = None) -> Table
     return _controls(evidence, "tableS4_controls", "Table S4. All depth controls", rows)
 
 
+def _against_default(
+    evidence: Evidence, name: str, rows: Sequence[RowSpec], reference: str, title: str, caption: str
+) -> Table:
+    """Variants against the 1-branch DDNet, which heads the table; `reference` is what the table calls it."""
+    metrics, dataset = ("psnr", "ssim", "mae"), evidence.dataset
+    shown = (measured(metric) for metric in (*metrics, "params_m", "macs_g"))
+    sections = (("", (METHOD, *shown, SEEDS, *delta("delta_psnr", f"Δ to {reference}"))),)
+    cells = [row_cells(evidence, row, name, dataset, metrics, deltas={"delta_psnr": "ddnet_1b"}) for row in rows]
+    correct(cells, "delta_psnr")
+    notes = footnotes(evidence, name, dataset, "ddnet_1b")
+    return Table(name, f"{title} ({display_name(dataset)})", caption, table_frame(cells, sections), sections, notes)
+
+
 def table_s5(evidence: Evidence, rows: Sequence[RowSpec] | None = None) -> Table:
     """Table S5: which reading? Where the paper's text, its counts and its authors' code say different things."""
     rows = standard.reading_rows(evidence.variants) if rows is None else rows
-    metrics, dataset, name = ("psnr", "ssim", "mae"), evidence.dataset, "tableS5_readings"
-    shown = (measured(metric) for metric in (*metrics, "params_m", "macs_g"))
-    sections = (("", (METHOD, *shown, SEEDS, *delta("delta_psnr", "Δ to the default reading"))),)
-    cells = [row_cells(evidence, row, name, dataset, metrics, deltas={"delta_psnr": "ddnet_1b"}) for row in rows]
-    correct(cells, "delta_psnr")
-    title = f"Table S5. Which reading? ({display_name(dataset)})"
     caption = "The default reading of the paper, whose sizes are the printed ones, and the others; not in the paper."
-    notes = footnotes(evidence, name, dataset, "ddnet_1b")
-    return Table(name, title, caption, table_frame(cells, sections), sections, notes)
+    title = "Table S5. Which reading?"
+    return _against_default(evidence, "tableS5_readings", rows, "the default reading", title, caption)
+
+
+def table_s6(evidence: Evidence, rows: Sequence[RowSpec] | None = None) -> Table:
+    """Table S6: more ways to fuse depth, and none of it, against GRU fusion."""
+    rows = standard.more_fusion_rows(evidence.variants) if rows is None else rows
+    caption = "The same network with other ways to fuse depth with image features; not in the paper."
+    return _against_default(evidence, "tableS6_fusions", rows, "GRU", "Table S6. More fusions", caption)

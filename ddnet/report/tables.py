@@ -13,7 +13,7 @@ from ddnet.report.evidence import Evidence
 from ddnet.report.footnotes import SQUEEZE, footnotes, learned_systems, size_notes
 from ddnet.report.layout import METHOD, Column, Table, compare, with_delta
 from ddnet.report.rows import RowSpec
-from ddnet.report.supplementary import table_s1, table_s4, table_s5
+from ddnet.report.supplementary import table_s1, table_s4, table_s5, table_s6
 from ddnet.report.wording import display_name
 
 
@@ -102,4 +102,5 @@ BUILDERS: dict[str, Callable[[Evidence], Table]] = {
     "tableS3_claims": table_s3,
     "tableS4_controls": table_s4,
     "tableS5_readings": table_s5,
+    "tableS6_fusions": table_s6,
 }

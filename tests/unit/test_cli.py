@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ddnet import cli_doctor
+from ddnet import cli_doctor, cli_list
 from ddnet.cli import main
 from ddnet.errors import DDNetError
 from ddnet.log import job_log
@@ -26,6 +26,8 @@ def test_list_shows_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
         "blurred",
         "paper-short",
         "tableS1_depth",
+        "tableS6_fusions",
+        "realdof",
     ):
         assert name in shown
     assert main(["list", "metrics"]) == 0
@@ -42,9 +44,54 @@ def test_describe_prints_both_counts(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("film", ("fusion: ", "2,720 per scale", "halo: 0", "fusion_film")),
+        ("coc", ("37,512 per scale", "maps (4)", "halo: None")),
+        ("input", ("fourth channel", "fusion_input_noisy")),
+        ("noisy", ("depth source: ", "true depth", "noisy(sigma)")),
+        ("monodepth2", ("a network's weights", "non-commercial")),
+        ("kpac", ("baseline: ", "trained here, or its authors'", "2,057,893")),
+        ("jnb_rl", ("method: richardson_lucy", "its authors' are not public", "no network")),
+        ("lpips_squeeze", ("metric: ", "lower", "17 pixels")),
+        ("embedded", ("dataset: ", "96 train, 8 validation, 24 test", "scikit-image")),
+        ("embedded_ood", ("16 test",)),
+        ("dpdd", ("350 train, 74 validation, 76 test", "ECCV 2020")),
+        ("folder", ("20% test", "your own")),
+    ],
+)
+def test_describe_finds_a_name_of_any_kind(
+    name: str, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["describe", name]) == 0
+    shown = capsys.readouterr().out
+    assert all(word in re.sub(" +", " ", shown) for word in words), shown
+
+
+def test_everything_that_is_listed_can_be_told_apart() -> None:
+    variants = cli_list.variants_of(None)
+    described = cli_list._described()
+    assert len(described) == len(set(described)) > 60
+    assert {cli_list.kind_of(name, None, variants) for name in described} == set(cli_list.KINDS)
+
+
+def test_a_name_of_two_things_is_asked_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "variants.yaml"
+    table.write_text("psnr: {fusion: none}\n")
+    assert main(["--variants", str(table), "describe", "psnr"]) == 1
+    asked = capsys.readouterr().err
+    assert asked == "ddnet: 'psnr' is a variant and a metric; say which: --kind variant or --kind metric\n"
+    assert main(["--variants", str(table), "describe", "psnr", "--kind", "metric"]) == 0
+    assert capsys.readouterr().out.startswith("metric:")
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["describe", "ddnet_2c"], "unknown variant 'ddnet_2c'; did you mean 'ddnet_2b'?"),
+        (["describe", "flim"], "unknown name 'flim'; did you mean 'film'? (`ddnet list` shows all)"),
+        (["describe", "zzzz"], "unknown name 'zzzz' (`ddnet list` shows all)"),
+        (["describe", "psnr", "--kind", "fusion"], "unknown fusion 'psnr' (allowed: coc, conv,"),
+        (["describe", "ddnet_2c"], "unknown name 'ddnet_2c'; did you mean 'ddnet_2b'?"),
         (["describe", "unet", "--preset", "papper"], "unknown preset 'papper'; did you mean 'paper'?"),
         (["--variants", "nowhere.yaml", "list"], "nowhere.yaml: no such file"),
     ],

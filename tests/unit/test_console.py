@@ -46,6 +46,7 @@ def completed(words: str) -> list[str]:
 def test_the_shell_is_offered_commands_names_and_options() -> None:
     assert {"estimate"} == set(completed("ddnet est"))
     assert {"ddnet_1b", "ddnet_2b", "ddnet_2b_released"} <= set(completed("ddnet describe ddnet_"))
+    assert {"psnr", "psnr_8bit"} == set(completed("ddnet describe psn"))
     assert {"paper", "paper-short"} == set(completed("ddnet doctor --preset pap"))
     assert "kpac" in completed("ddnet bench tiles kp")
     assert "--crop" in completed("ddnet bench step --c")

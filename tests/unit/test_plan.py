@@ -1,4 +1,5 @@
 import shutil
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,13 @@ def test_controls_have_every_source_for_both_fusions_and_networks_of_the_grus_si
     assert photographs == {None, "monodepth2", "constant", "shuffled"}
 
 
+def test_more_fusions_are_held_against_the_gru_beyond_the_default_run() -> None:
+    assert "tableS6_fusions" not in make().tables and "tableS6_fusions" in make(studies=["fusions"]).tables
+    assert make().study_variants("fusions") == [
+        "unet_rcab", "ddnet_1b", "fusion_input", "fusion_conv", "fusion_film", "fusion_cross_attention", "fusion_coc",
+    ]  # fmt: skip
+
+
 def test_of_variants_that_a_preset_makes_the_same_the_first_is_kept() -> None:
     assert "output_residual" not in make().study_variants("readings")  # the embedded preset's own output form
     assert "output_sigmoid" in make().study_variants("readings")
@@ -147,9 +155,17 @@ def test_depth_sources() -> None:
 
 def test_an_unknown_fusion_names_the_file_to_write(tmp_path: Path) -> None:
     table = tmp_path / "variants.yaml"
-    table.write_text((CONFIG / "variants.yaml").read_text() + "\nfusion_film: {fusion: film, study: fusion}\n")
-    with pytest.raises(DDNetError, match=r"no fusion 'film'.*ddnet/models/fusion/film.py"):
+    table.write_text((CONFIG / "variants.yaml").read_text() + "\nfusion_additive: {fusion: additive, study: fusion}\n")
+    with pytest.raises(DDNetError, match=r"no fusion 'additive'.*ddnet/models/fusion/additive.py"):
         Plan(load_settings(CONFIG / "embedded.yaml"), load_variants(table))
+
+
+def test_two_fusions_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("film", "json.decoder:JSONDecoder", "ddnet.fusion")
+    monkeypatch.setattr(planning, "entry_points", lambda group: [point])
+    with pytest.raises(DDNetError, match=r"several fusions are called 'film', from json.decoder and ddnet; uninstall"):
+        make(studies=["fusions"])
+    assert make().selected
 
 
 def test_an_unknown_depth_source_names_the_nearest() -> None:

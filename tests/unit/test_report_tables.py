@@ -17,7 +17,7 @@ from ddnet.report.inputs import test_sets as split_test_sets
 from ddnet.report.layout import Table
 from ddnet.report.rows import TABLE4, RowSpec, comparison_rows
 from ddnet.report.statistics import holm
-from ddnet.report.supplementary import table_s1, table_s4, table_s5
+from ddnet.report.supplementary import table_s1, table_s4, table_s5, table_s6
 from ddnet.report.tables import BUILDERS, table1, table2, table3, table4
 from ddnet.report.wording import TRIAL_NOTE
 
@@ -154,6 +154,14 @@ def test_table_s5_holds_every_reading_against_the_default_one(evidence: Evidence
     film = dataclasses.replace(INFO["fusion_film"], studies=("readings",))
     table = table_s5(dataclasses.replace(evidence, variants=(film, INFO["unet"], INFO["ddnet_1b"])))
     assert list(table.frame["key"]) == ["ddnet_1b", "fusion_film"]
+    expected = mean_psnr("fusion_film") - mean_psnr("ddnet_1b")
+    assert rows(table).loc["fusion_film", "delta_psnr"] == pytest.approx(expected)
+
+
+def test_table_s6_holds_other_fusions_and_no_depth_against_the_gru(evidence: Evidence) -> None:
+    chosen = [dataclasses.replace(INFO[name], studies=("fusions",)) for name in ("unet_rcab", "fusion_film")]
+    table = table_s6(dataclasses.replace(evidence, variants=(*chosen, INFO["unet"], INFO["ddnet_1b"])))
+    assert list(table.frame["key"]) == ["ddnet_1b", "unet_rcab", "fusion_film"]
     expected = mean_psnr("fusion_film") - mean_psnr("ddnet_1b")
     assert rows(table).loc["fusion_film", "delta_psnr"] == pytest.approx(expected)
 

@@ -30,8 +30,11 @@ def copy_project(folder: Path) -> Path:
 
 
 def run(project: Path, *command: str, check: bool = True) -> str:
-    """Standard output and error of `python -m ...` in the copy; with `check`, an exit status other than 0 fails."""
-    environment = os.environ | {"PYTHONPATH": str(project)}
+    """Standard output and error of `python -m ...` in the copy; with `check`, an exit status other than 0 fails.
+
+    What a test installs into `outside/` of the copy counts as installed.
+    """
+    environment = os.environ | {"PYTHONPATH": f"{project}{os.pathsep}{project / 'outside'}"}
     done = subprocess.run(
         [sys.executable, "-m", *command], cwd=project, env=environment, capture_output=True, text=True, check=False
     )

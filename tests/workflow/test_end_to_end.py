@@ -238,13 +238,13 @@ def recipe() -> tuple[str, str]:
 def test_the_recipe_for_a_new_fusion(edited: Path) -> None:
     """One file and one line: planned alone, then trained, tabulated and exported."""
     source, line = recipe()
-    (edited / "ddnet/models/fusion/film.py").write_text(source)
+    (edited / "ddnet/models/fusion/additive.py").write_text(source)
     append(edited / "workflow/config/variants.yaml", line)
     only_ours = Counter(
         {
-            ("train", "fusion_film"): 2,
-            ("measure_complexity", "fusion_film"): 1,
-            ("evaluate", "fusion_film"): 2,
+            ("train", "fusion_additive"): 2,
+            ("measure_complexity", "fusion_additive"): 1,
+            ("evaluate", "fusion_additive"): 2,
             ("make_table", "table4"): 1,
             ("draw_study", "fusion"): 1,
             ("export_mlflow", ""): 1,
@@ -253,10 +253,10 @@ def test_the_recipe_for_a_new_fusion(edited: Path) -> None:
     assert planned(edited, SMOKE, "ablation") == only_ours
     snakemake(edited, "ablation", "--cores", "8", "--configfile", SMOKE)
     table = pd.read_csv(edited / "results/tables/smoke/table4.csv")
-    row = table[table["label"] == "FiLM fusion"]
+    row = table[table["label"] == "Additive fusion"]
     assert len(row) == 1 and np.isfinite(row["psnr"].item())
     exported = json.loads((edited / "results/mlflow/smoke.json").read_text())
-    assert exported["created"] == ["run:fusion_film-seed0", "run:fusion_film-seed1"]
+    assert exported["created"] == ["run:fusion_additive-seed0", "run:fusion_additive-seed1"]
     assert "run:ddnet_1b-seed0" in exported["unchanged"]
 
 
