@@ -10,7 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ddnet import __version__, cli_bench, cli_completion, cli_doctor, cli_init, cli_verify, cli_weights
+from ddnet import (
+    __version__,
+    cli_bench,
+    cli_completion,
+    cli_deblur,
+    cli_doctor,
+    cli_init,
+    cli_release,
+    cli_verify,
+    cli_weights,
+)
 from ddnet.config import (
     Complexity,
     Settings,
@@ -29,7 +39,7 @@ from ddnet.registry import did_you_mean, names
 from ddnet.stopping import Stopped, stoppable
 
 PRESETS = ("embedded", "smoke", "paper", "paper-short", "folder")
-SUMMARY = "Benchmark of depth-guided defocus deblurring, beside `snakemake --cores 8 all`."
+SUMMARY = "Benchmark of defocus deblurring; `snakemake --cores 8 all` runs all of it."
 EXIT_STATUS = "Exit status: 0 done, 1 refused, 2 wrong usage, 128 + n left by signal n."
 LISTABLE = ("variants", "fusions", "depth", "metrics", "baselines", "presets", "studies")
 
@@ -122,6 +132,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"ddnet-bench {__version__}")
     top.add_argument("--variants", type=Path, metavar="FILE", help="a table of variants other than the project's")
     commands = top.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    cli_deblur.add_parser(commands)
     cli_init.add_parser(commands)
     listing = commands.add_parser("list", help="names of variants, fusions, depth sources, metrics, ...")
     listing.add_argument("kind", nargs="?", choices=LISTABLE)
@@ -141,6 +152,7 @@ def parser() -> argparse.ArgumentParser:
     cli_bench.add_parser(commands)
     schema = commands.add_parser("schema", description="JSON schema of a preset, for editors")  # not listed above
     schema.set_defaults(run=_schema)
+    cli_release.add_parser(commands)
     cli_completion.add_parser(commands)
     return top
 
