@@ -21,7 +21,7 @@ EPILOG = "PNG and TIFF of 8 or 16 bits, JPEG, WebP; the format, the bits and wha
 
 def deblur(arguments: argparse.Namespace) -> None:
     """Restore photographs; what is wrong with one of them does not keep the others waiting."""
-    from ddnet.engine.deblur import find_photographs, plan_tasks, unreadable
+    from ddnet.engine.deblur import find_photographs, plan_tasks
     from ddnet.engine.tiles import SMALLEST
 
     if arguments.tile is not None and arguments.tile < SMALLEST:
@@ -34,10 +34,8 @@ def deblur(arguments: argparse.Namespace) -> None:
     folder = any(path.is_dir() for path in places)
     tasks = plan_tasks(found.photos, out, folder, depth, arguments.save_depth, arguments.save_blur)
     if found.other:
-        print(
-            f"left out: {len(found.other)} files of kinds that are not read here "
-            f"({', '.join(unreadable(found.other))}); export them as JPEG, or as TIFF of 16 bits"
-        )
+        kinds = ", ".join(sorted({path.suffix.lower() for path in found.other}))
+        print(f"left out: {kinds} ({len(found.other)}), not read here; export JPEG, or TIFF of 16 bits, from them")
     network = _network(arguments, depth is not None)
     progress, failed = Progress("deblurring", len(tasks), "photographs"), 0
     for task in tasks:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -262,7 +262,7 @@ def write_blur(path: Path, image: FloatArray) -> float:
     small = image
     if factor > 1.0:
         size = (max(1, round(width / factor)), max(1, round(height / factor)))
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
     sigma = compared_systems("ebdb").Ebdb().defocus_map(small) * factor
     sigma = np.asarray(cv2.resize(sigma, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
     largest = max(0.5, float(np.ceil(2 * sigma.max()) / 2))
@@ -270,8 +270,3 @@ def write_blur(path: Path, image: FloatArray) -> float:
     colours = np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1], np.uint8)
     write_image(path, to_float(colours), bits=8)
     return largest
-
-
-def unreadable(paths: Iterable[Path]) -> Iterator[str]:
-    """Endings of files that are photographs of a kind that is not read here, each once."""
-    yield from sorted({path.suffix.lower() for path in paths})
