@@ -231,6 +231,10 @@ def test_what_is_no_depth_map_is_refused(array: np.ndarray, words: str) -> None:
     with pytest.raises(DDNetError) as caught:
         given_depth(Path("map.npy"), photo)
     assert str(caught.value).startswith("map.npy: ") and words in str(caught.value)
+    content = Path("map.npy").read_bytes()
+    Path("map.npy").write_bytes(content.replace(b"{", b"(").replace(b"}", b"("))  # a header without end
+    with pytest.raises(DDNetError, match="not a readable .npy"):
+        given_depth(Path("map.npy"), photo)
     np.save("map.npy", np.full((4, 4), 255, np.uint8))
     assert given_depth(Path("map.npy"), photo).min() == 1.0
 
