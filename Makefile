@@ -11,7 +11,7 @@ FIND_LINKS = $${PIP_FIND_LINKS:-$$($(BIN)/pip config get global.find-links 2>/de
 # Some sixty jobs start an interpreter each: let them share compiled modules, whatever the caller's shell says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: all smoke test programs lint audit report install reference ui clean
+.PHONY: all smoke test programs lint audit report install reference release ui clean
 
 all: $(VENV)/installed ## install if needed, then run the default preset (nothing happens when all is up to date)
 	$(BIN)/snakemake --cores $(CORES) all
@@ -57,6 +57,10 @@ reference: ## copy the record of a finished run into results/reference/$(NAME)
 	mkdir $(KEPT)/systems $(KEPT)/defocus_maps
 	cd results/systems/embedded && $(RECORDS) | tar -cf - -T - | tar -xf - -C $(KEPT)/systems
 	cd results/defocus_maps/embedded && $(RECORDS) | tar -cf - -T - | tar -xf - -C $(KEPT)/defocus_maps
+
+RUNS ?= results/runs/embedded
+release: $(VENV)/installed ## the networks that the package carries, from a finished run of the default preset
+	$(BIN)/ddnet release --runs $(RUNS)
 
 ui: $(VENV)/installed ## browse the runs in MLflow
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///results/mlflow.db --workers 1

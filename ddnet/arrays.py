@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 from zipfile import BadZipFile
 
@@ -16,7 +17,7 @@ from ddnet.errors import DDNetError
 # What a damaged .npy or .npz raises when it is opened or an entry is read.
 UNREADABLE = (
     ValueError, OSError, EOFError, KeyError, MemoryError, RuntimeError, OverflowError, TypeError, SyntaxError,
-    BadZipFile, zlib.error,
+    BadZipFile, TokenError, zlib.error,
 )  # fmt: skip
 
 

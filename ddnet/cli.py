@@ -9,7 +9,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddnet import __version__, cli_bench, cli_completion, cli_doctor, cli_init, cli_list, cli_verify, cli_weights
+from ddnet import (
+    __version__,
+    cli_bench,
+    cli_completion,
+    cli_deblur,
+    cli_doctor,
+    cli_init,
+    cli_list,
+    cli_release,
+    cli_verify,
+    cli_weights,
+)
 from ddnet.cli_list import PRESETS, variants_of
 from ddnet.config import Settings, load_baselines, load_settings, load_sources
 from ddnet.errors import DDNetError
@@ -19,7 +30,7 @@ from ddnet.plan import Plan
 from ddnet.registry import did_you_mean
 from ddnet.stopping import Stopped, stoppable
 
-SUMMARY = "Benchmark of depth-guided defocus deblurring, beside `snakemake --cores 8 all`."
+SUMMARY = "Benchmark of defocus deblurring; `snakemake --cores 8 all` runs all of it."
 EXIT_STATUS = "Exit status: 0 done, 1 refused, 2 wrong usage, 128 + n left by signal n."
 
 
@@ -55,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"ddnet-bench {__version__}")
     top.add_argument("--variants", type=Path, metavar="FILE", help="a table of variants other than the project's")
     commands = top.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    cli_deblur.add_parser(commands)
     cli_init.add_parser(commands)
     cli_list.add_parsers(commands, _settings)
     cli_doctor.add_parsers(commands, _plan)
@@ -68,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
     cli_bench.add_parser(commands)
     schema = commands.add_parser("schema", description="JSON schema of a preset, for editors")  # not listed above
     schema.set_defaults(run=_schema)
+    cli_release.add_parser(commands)
     cli_completion.add_parser(commands)
     return top
 

@@ -31,7 +31,7 @@ def _presets() -> list[str]:
 
 def _networks() -> list[str]:
     """Whatever `ddnet.load` takes by name."""
-    return [*_variants(), *load_baselines(CONFIG / "baselines.yaml"), "ddnet"]
+    return [*_variants(), *load_baselines(CONFIG / "baselines.yaml"), "ddnet", "default"]
 
 
 # By the argument's name in any command; arguments with a list of choices need no entry.

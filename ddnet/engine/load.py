@@ -19,10 +19,12 @@ from ddnet.engine.compared import compared_systems
 from ddnet.engine.evaluate import ModelRestorer, Restorer, best_device
 from ddnet.engine.fetch_data import WEIGHTS, folder_of
 from ddnet.engine.picture_depth import PictureDepth, preset_of, project_of
+from ddnet.engine.release import RELEASE, WITH_DEPTH, WITHOUT_DEPTH, load_carried
 from ddnet.engine.tiles import restore_in_tiles
 from ddnet.errors import DDNetError
 from ddnet.fetch import scan_folder
 from ddnet.images import FloatArray
+from ddnet.memory import out_of_memory
 from ddnet.models.released import load_released
 from ddnet.places import CONFIG, ROOT
 from ddnet.plan_systems import system_needs
@@ -30,7 +32,7 @@ from ddnet.registry import did_you_mean
 
 log = logging.getLogger(__name__)
 
-RELEASED = "ddnet"
+RELEASED, CARRIED = "ddnet", "default"
 RUNS, SYSTEMS = Path("results", "runs"), Path("results", "systems")
 MODEL, MANIFEST, WEIGHTS_FILE = "model.pt", "manifest.json", "weights.npz"
 
@@ -44,12 +46,14 @@ class Loaded:
         source: where its weights are from; empty for a system without any.
         restorer: what does the work.
         depth: how depth is estimated from a picture where none is given; None: it needs no depth.
+        guided: what does the work where a depth map is given; None: the same.
     """
 
     name: str
     source: str
     restorer: Restorer
     depth: PictureDepth | None = None
+    guided: Restorer | None = None
 
     def restore(self, image: FloatArray, depth: FloatArray | None = None, tile: int | None = None) -> FloatArray:
         """Restore one picture: as a whole, as all figures here are measured, or tile by tile.
@@ -67,29 +71,37 @@ class Loaded:
         Raises:
             DDNetError: not such a picture or depth; depth is needed and cannot be estimated here; too little memory.
         """
-        image = _checked(image, "the image", 3)
+        return self.restore_with_depth(image, depth, tile)[0]
+
+    def restore_with_depth(
+        self, image: FloatArray, depth: FloatArray | None = None, tile: int | None = None
+    ) -> tuple[FloatArray, FloatArray | None]:
+        """As `restore`, and the depth map that was used, (H, W); None where none is."""
+        image, restorer = _checked(image, "the image", 3), self.restorer
         if self.depth is None:
             depth = None
         elif depth is None:
             depth = self.depth.estimate(image)
         else:
-            depth = _checked(depth, "the depth", 2)
+            depth, restorer = _checked(depth, "the depth", 2), self.guided or restorer
             if depth.shape != image.shape[:2]:
                 raise DDNetError(f"the depth is {depth.shape}, the image {image.shape[:2]}; give depth of its size")
         cudnn: Any = torch.backends.cudnn
         try:
             with cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):  # as evaluated
                 if tile is None:
-                    restored = np.asarray(self.restorer.restore(image, depth))
+                    restored = np.asarray(restorer.restore(image, depth))
                 else:
-                    restored = restore_in_tiles(self.restorer.restore, image, depth, tile)
-        except torch.OutOfMemoryError:
+                    restored = restore_in_tiles(restorer.restore, image, depth, tile)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            larger = "use a GPU with more, or set CUDA_VISIBLE_DEVICES= (empty) to run on the processor"
             raise DDNetError(
-                f"a picture of {image.shape[1]}x{image.shape[0]} px does not fit into the GPU's memory; "
-                "restore it in tiles (tile=512), use a GPU with more, or set CUDA_VISIBLE_DEVICES= (empty) to run on "
-                "the processor"
+                f"a picture of {image.shape[1]}x{image.shape[0]} px does not fit into memory; restore it in tiles "
+                f"(--tile 512, in Python tile=512){f', {larger}' if torch.cuda.is_available() else ''}"
             ) from None
-        return np.clip(restored, 0.0, 1.0).astype(np.float32)
+        return np.clip(restored, 0.0, 1.0).astype(np.float32), depth
 
 
 def _checked(value: Any, what: str, dimensions: int) -> FloatArray:
@@ -115,7 +127,7 @@ def load(path_or_name: str | Path, half: bool = False) -> Loaded:
             folder (`results/systems/<preset>/<system>`) or its weights.npz; a variant's name, for the best of its
             finished runs; a compared system's name (a line of baselines.yaml), with its authors' weights where they
             were fetched or imported, otherwise with those that were learned last; `ddnet`, for the network with the
-            weights that the paper's authors published.
+            weights that the paper's authors published; `default`, for the small networks that the package carries.
         half: restore in bfloat16: faster on GPUs and on processors that have it, and a value is about 1/256 off. For
             networks of this family only.
 
@@ -123,10 +135,20 @@ def load(path_or_name: str | Path, half: bool = False) -> Loaded:
         DDNetError: no such thing, nothing trained or imported for it yet, or files that are damaged.
     """
     loaded = _find(path_or_name)
-    if half:
-        if not isinstance(loaded.restorer, ModelRestorer):
-            raise DDNetError(f"{loaded.name}: it has no half precision; load it without half=True")
-        loaded.restorer.half = True
+    return in_half(loaded) if half else loaded
+
+
+def in_half(loaded: Loaded) -> Loaded:
+    """The same, restoring in bfloat16.
+
+    Raises:
+        DDNetError: it has no half precision.
+    """
+    if not isinstance(loaded.restorer, ModelRestorer):
+        raise DDNetError(f"{loaded.name}: it has no half precision; load it without half=True")
+    for restorer in (loaded.restorer, loaded.guided):
+        if isinstance(restorer, ModelRestorer):
+            restorer.half = True
     return loaded
 
 
@@ -146,7 +168,7 @@ def _find(path_or_name: str | Path) -> Loaded:
 def _known() -> dict[str, Callable[[], Loaded]]:
     """What each name stands for."""
     known: dict[str, Callable[[], Loaded]] = {}
-    for run in _runs():
+    for run in finished_runs():
         variant = run.name.rpartition("-seed")[0]
         known[variant] = lambda variant=variant: _best_run(variant)  # type: ignore[misc]
     for name, line in _table("baselines.yaml", load_baselines).items():
@@ -154,7 +176,7 @@ def _known() -> dict[str, Callable[[], Loaded]]:
     for name, variant_line in _table("variants.yaml", load_variants).items():
         for called in (name, *variant_line.aliases):
             known[called] = lambda name=name: _best_run(name)  # type: ignore[misc]
-    known[RELEASED] = _released
+    known[RELEASED], known[CARRIED] = _released, _carried
     return known
 
 
@@ -182,7 +204,7 @@ def _load_run(path: Path) -> Loaded:
     depth = None
     if run.variant.uses_depth:
         preset = folder.parent.name
-        spec = _manifest(folder).get("depth_source") or _depth_source(run.variant, preset)
+        spec = run_record(folder).get("depth_source") or _depth_source(run.variant, preset)
         depth = PictureDepth(str(spec), preset, preset_of(preset), project_of(folder), f"{run.variant.name} ({path})")
     return Loaded(run.variant.name, str(path), ModelRestorer(run.model, best_device()), depth)
 
@@ -192,7 +214,7 @@ def _depth_source(variant: Variant, preset: str) -> str:
     return variant.depth_source or (preset_of(preset) or Depth()).source
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def run_record(folder: Path) -> dict[str, Any]:
     """What a run's training wrote down; empty where it did not end."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -201,27 +223,29 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return manifest if isinstance(manifest, dict) else {}
 
 
-def _runs() -> list[Path]:
+def finished_runs() -> list[Path]:
     """Folders of the finished runs."""
-    return [path.parent for path in sorted(RUNS.glob(f"*/*-seed*/{MODEL}")) if _manifest(path.parent)]
+    return [path.parent for path in sorted(RUNS.glob(f"*/*-seed*/{MODEL}")) if run_record(path.parent)]
 
 
-def _best_run(variant: str) -> Loaded:
-    """Of the runs that saw most training pictures, the one with the best validation.
+def merit(run: Path) -> tuple[float, float]:
+    """How many training pictures a run saw, and its best validation, in dB: the larger, the better.
 
     Validation compares runs of one preset; between presets, whose data differ, the longer training is taken.
     """
-    runs = [run for run in _runs() if run.name.rpartition("-seed")[0] == variant]
+    facts = run_record(run)
+    batch = facts.get("settings", {}).get("training", {}).get("batch", 1)
+    return float(facts.get("steps", 0) * batch), float(facts.get("best_val_psnr", float("-inf")))
+
+
+def _best_run(variant: str) -> Loaded:
+    """The run of most merit."""
+    runs = [run for run in finished_runs() if run.name.rpartition("-seed")[0] == variant]
     if not runs:
         raise DDNetError(
             f"variant '{variant}' has no finished run in {RUNS}; train it (`snakemake --cores 8 all`), or give the "
             "folder of a run that is elsewhere"
         )
-
-    def merit(run: Path) -> tuple[float, float]:
-        facts = _manifest(run)
-        batch = facts.get("settings", {}).get("training", {}).get("batch", 1)
-        return float(facts.get("steps", 0) * batch), float(facts.get("best_val_psnr", float("-inf")))
 
     best = max(runs, key=merit)
     log.info("%s: %s, of %d finished runs; validation %.2f dB", variant, best, len(runs), merit(best)[1])
@@ -236,7 +260,7 @@ def _compared(line: Baseline) -> Loaded:
     if "weights" not in system_needs(system):
         return Loaded(line.name, "", compared_systems().build(line))
     found = sorted(SYSTEMS.glob(f"*/{system}/{WEIGHTS_FILE}"), key=lambda file: file.stat().st_mtime)
-    official = [file for file in found if _manifest(file.parent).get("weights") == "official"]
+    official = [file for file in found if run_record(file.parent).get("weights") == "official"]
     if official:
         return _built(line, official[-1], f"its authors' weights, {official[-1]}")
     if system in WEIGHTS and (folder := _imported(system)):
@@ -280,3 +304,11 @@ def _released() -> Loaded:
     published = Depth(fit=None)  # Monodepth2's own, at its own size
     depth = PictureDepth(published.source, "", published, Path(), f"{RELEASED} ({file})")
     return Loaded(RELEASED, str(file), ModelRestorer(model, best_device()), depth)
+
+
+def _carried() -> Loaded:
+    """The small networks in the package: one for a picture alone, one for a picture and its depth."""
+    alone, guided = (load_carried(variant) for variant in (WITHOUT_DEPTH, WITH_DEPTH))
+    constant = PictureDepth(str(alone.variant.depth_source), "", None, Path(), CARRIED)
+    restorers = [ModelRestorer(run.model, best_device()) for run in (alone, guided)]
+    return Loaded(CARRIED, str(RELEASE), restorers[0], constant, restorers[1])

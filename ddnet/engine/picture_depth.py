@@ -61,6 +61,10 @@ class PictureDepth:
         """
         return to_float(quantise(self._source.predict(image), 16))
 
+    def require(self) -> None:
+        """Refuse before the first picture, as `estimate` would."""
+        _ = self._source
+
     @cached_property
     def _source(self) -> DepthSource:
         name, _ = parse_spec(self.spec)

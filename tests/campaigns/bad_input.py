@@ -33,20 +33,14 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS / "unit"), str(TESTS / "campaigns")]
 from keras_file import random_layers, write_keras
 from mutations import JUNK, mutation_of, of_bytes
+from photograph_files import photograph_files
 
 from baselines import build, system_class
 from baselines.external import External
 from baselines.keras_weights import read_convolutions
 from baselines.network_system import save_weights
 from ddnet.cli import CONFIG
-from ddnet.config import (
-    FolderData,
-    Patches,
-    load_baselines,
-    load_settings,
-    load_sources,
-    load_variants,
-)
+from ddnet.config import FolderData, Patches, load_baselines, load_settings, load_sources, load_variants
 from ddnet.data.audit import audit
 from ddnet.data.embedded import index_benchmark, render_benchmark
 from ddnet.data.embedded.true_blur import true_sigma
@@ -257,6 +251,7 @@ def targets(folder: Path) -> list[Target]:
     """Every kind of file, valid, in `folder`."""
     parts = (_data_targets(folder / "data"), _network_targets(folder / "networks"), _record_targets(folder / "records"))
     made = [target for part in parts for target in part]
+    made += [Target(*target) for target in photograph_files(folder / "photographs")]
     for target in made:
         target.read()  # what is valid is taken
     return made

@@ -47,6 +47,8 @@ def test_the_wheel_carries_the_workflow(installed: Path) -> None:
     for name in WORKFLOW:
         assert (installed / "ddnet" / "_project" / name).exists(), name
     assert list((installed / "ddnet" / "data" / "splits").glob("*.csv"))
+    for name in ("manifest.json", "ddnet_1b_constant.pt", "ddnet_1b_rendered.pt"):
+        assert (installed / "ddnet" / "release" / name).is_file(), name
     tops = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
     assert tops == {"ddnet", "baselines"}
 

@@ -1,0 +1,32 @@
+"""`ddnet release`: networks of finished runs into the package, for whoever publishes it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ddnet.errors import DDNetError
+from ddnet.places import ROOT
+
+
+def release(arguments: argparse.Namespace) -> None:
+    """Take the networks that the package carries from a finished run of the default preset."""
+    from ddnet.engine.release import RELEASE, make_release
+
+    if not (ROOT / "Snakefile").is_file():
+        raise DDNetError(f"{ROOT}: is no checkout of this project; networks are released from one")
+    for variant, facts in make_release(arguments.runs).items():
+        seeds = ", ".join(map(str, facts["of_seeds"]))
+        print(
+            f"{RELEASE / variant}.pt: seed {facts['seed']} of {seeds}, validation {facts['best_val_psnr']:.2f} dB, "
+            f"commit {facts['commit'][:12]}, SHA-256 {facts['sha256'][:12]}"
+        )
+
+
+def add_parser(commands: Any) -> None:
+    """Add `release` to the commands of `ddnet`; not listed, since users have no need of it."""
+    make = commands.add_parser("release", description="Networks of finished runs into the package that carries them.")
+    default = Path("results/runs/embedded")
+    make.add_argument("--runs", type=Path, default=default, help=f"a preset's runs (default: {default})")
+    make.set_defaults(run=release)

@@ -1,0 +1,311 @@
+"""Photographs of one's own: read upright at their own bit depth, and written again in the same format with all that
+their files say beside the pixels (no torch here).
+
+Pillow reads and writes 8 bits, OpenCV 16, of which Pillow keeps 8 where there is colour.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, features
+
+from ddnet import MOST_PIXELS
+from ddnet.errors import DDNetError
+from ddnet.files import atomic_path
+from ddnet.images import FloatArray, RawArray, quantise, to_float
+from ddnet.photographs import _metadata as meta
+from ddnet.photographs._encode import EXTRA_SAMPLES, encode_png, encode_tiff, saved
+
+SUFFIXES = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "TIFF": (".tif", ".tiff"), "WebP": (".webp",)}
+RAW = (
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw", ".nef", ".nrw",
+    ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
+)  # fmt: skip
+HEIF = (".avif", ".heic", ".heif", ".hif")
+RAW_MAGIC = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"IIU\0", b"FOVb")
+MOST_BYTES = MOST_PIXELS * 8 + 2**26  # sixteen bits of four channels, uncompressed, and some room
+
+ORIENTATION, DNG_VERSION, REDUCED = 274, 50706, 254
+BITS, SAMPLE_FORMAT, ICC_PROFILE, EXIF_IFD, GPS_IFD = 258, 339, 34675, 34665, 34853
+# Description, camera, resolution, software, date, artist, XMP, copyright, IPTC, Photoshop's.
+TIFF_CARRIED = (270, 271, 272, 282, 283, 296, 305, 306, 315, 700, 33432, 33723, 34377, ICC_PROFILE)
+
+# By EXIF's orientation: turn what is stored upright, and back.
+TURNS = {
+    1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1), 8: lambda a: np.rot90(a, 1),
+}  # fmt: skip
+BACK = {6: 8, 8: 6}
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph as it is looked at, and what writing another like it needs.
+
+    Attributes:
+        path: where it was read.
+        container: a key of `SUFFIXES`, by what the file holds and not by its name.
+        image: (H, W, 3) float32 RGB in [0, 1], upright; grey is repeated.
+        bits: per channel, 8 or 16.
+        grey: it has no colour.
+        alpha: (H, W) integers as in the file, upright; None where it has none.
+        orientation: EXIF's, 1 to 8, by which `image` was turned; the file written is turned back and says the same.
+        carried: metadata, by container.
+        lossless: a WebP coded without loss.
+    """
+
+    path: Path
+    container: str
+    image: FloatArray
+    bits: int
+    grey: bool
+    alpha: RawArray | None
+    orientation: int
+    carried: Any
+    lossless: bool = False
+
+    @property
+    def size(self) -> str:
+        """Width and height as people say them, such as `4000x3000`."""
+        return f"{self.image.shape[1]}x{self.image.shape[0]}"
+
+
+def read_photograph(path: Path) -> Photograph:
+    """Read a PNG, JPEG, TIFF or WebP.
+
+    Raises:
+        DDNetError: no such file; another format, with what to do; several pictures in one; CMYK or pixels that are not
+            integers of 8 or 16 bits; damaged, cut off, or of more than `ddnet.MOST_PIXELS`.
+    """
+    content = _content(path)
+    container = _container(path, content)
+    try:
+        with _bounded():
+            return {"PNG": _png, "JPEG": _jpeg, "TIFF": _tiff, "WebP": _webp}[container](path, content)
+    except (DDNetError, MemoryError):
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_large(path) from None
+    except Image.UnidentifiedImageError:
+        said = "damaged, or pixels that are not integers of 8 or 16 bits"
+        raise DDNetError(f"{path}: not a readable image ({said}); {meta.DAMAGED}") from None
+    except Exception as error:  # Pillow raises many types for damaged files; all mean the same to the reader
+        said = f"{type(error).__name__}: {str(error)[:100]}"
+        raise DDNetError(f"{path}: not a readable image ({said}); {meta.DAMAGED}") from None
+
+
+def restored_pixels(restored: FloatArray, like: Photograph) -> RawArray:
+    """(H, W, 3) in [0, 1] as integers of the photograph's bit depth; (H, W) where it is grey."""
+    return quantise(restored.mean(axis=2) if like.grey else restored, like.bits)
+
+
+def mean_change(pixels: RawArray, like: Photograph) -> float:
+    """Mean absolute difference to the photograph, of the encoded values, as a part of the largest one."""
+    before = quantise(like.image[..., 0] if like.grey else like.image, like.bits)
+    largest, smallest = np.maximum(pixels, before), np.minimum(pixels, before)
+    return float(np.mean(largest - smallest, dtype=np.float64) / np.iinfo(pixels.dtype).max)
+
+
+def write_photograph(path: Path, pixels: RawArray, like: Photograph, quality: int = 95) -> None:
+    """Write integers from `restored_pixels` as a file like the photograph's: format, bit depth, alpha, metadata.
+
+    Args:
+        path: any name; the format is the photograph's.
+        quality: of JPEG and of WebP with loss, 1 to 100.
+    """
+    if like.alpha is not None:
+        pixels = np.dstack([pixels, like.alpha])
+    pixels = np.ascontiguousarray(TURNS[BACK.get(like.orientation, like.orientation)](pixels))
+    if like.container == "TIFF":
+        encoded = encode_tiff(pixels, like.carried)
+    elif like.container == "PNG":
+        encoded = meta.png_with(encode_png(pixels), like.carried)
+    elif like.container == "JPEG":
+        plain = saved(pixels, "JPEG", quality=quality, subsampling=0)
+        encoded = meta.jpeg_with(plain, like.carried)
+    else:
+        given = {name: value for name, value in like.carried.items() if value}
+        encoded = saved(pixels, "WebP", quality=quality, lossless=like.lossless, exact=like.lossless, **given)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(encoded)
+
+
+def _content(path: Path) -> bytes:
+    if not path.is_file():
+        raise DDNetError(f"{path}: no such image file")
+    if path.suffix.lower() in RAW:
+        raise _raw(path)
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise _too_large(path)
+        return path.read_bytes()
+    except OSError as error:
+        raise DDNetError(f"{path}: {error.strerror}; make it readable for this user") from None
+
+
+def _container(path: Path, content: bytes) -> str:
+    """By the first bytes: a wrong ending in the name does no harm."""
+    if content[4:8] == b"ftyp":
+        if content[8:11] == b"crx":
+            raise _raw(path)
+        raise DDNetError(f"{path}: HEIC, HEIF or AVIF is not read here; export it as JPEG, or as TIFF of 16 bits")
+    if content.startswith(RAW_MAGIC) or content[8:10] == b"CR":
+        raise _raw(path)
+    if content.startswith(meta.PNG):
+        return "PNG"
+    if content.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if content[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "TIFF"
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP" and features.check("webp"):
+        return "WebP"
+    raise DDNetError(f"{path}: not a PNG, JPEG, TIFF or WebP; export it as one of these")
+
+
+def _raw(path: Path) -> DDNetError:
+    return DDNetError(f"{path}: a camera's raw file is not read here; develop it and export a TIFF of 16 bits")
+
+
+def _too_large(path: Path) -> DDNetError:
+    most = f"{MOST_PIXELS // 10**6} million pixels"
+    return DDNetError(f"{path}: not a readable image (of more than {most}); make it smaller, or cut it into parts")
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Pillow refuses pictures of more than `MOST_PIXELS`, and warns of nothing else."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MOST_PIXELS
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _opened(path: Path, content: bytes, *formats: str) -> Any:
+    picture: Any = Image.open(io.BytesIO(content), formats=formats)
+    if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:  # an MPO is a phone's JPEG with more behind it
+        raise DDNetError(f"{path}: {picture.n_frames} pictures in one file; save the one that is meant by itself")
+    return picture
+
+
+def _pixels(path: Path, picture: Any) -> RawArray:
+    """(H, W), (H, W, 2), (H, W, 3) or (H, W, 4) of 8 bits."""
+    picture.load()
+    clear = "transparency" in picture.info or picture.mode in ("PA", "La", "RGBa")
+    modes = {"1": "L", "P": "RGB", "RGBX": "RGB", "YCbCr": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA"}
+    mode = modes.get(picture.mode, picture.mode)
+    if mode not in ("L", "LA", "RGB", "RGBA"):
+        how = "convert it to RGB, with its colour profile" if mode in ("CMYK", "LAB") else "save it with 8 or 16 bits"
+        raise DDNetError(f"{path}: its pixels are {mode}; allowed are grey and RGB of 8 or 16 bits; {how}")
+    if clear and mode in ("L", "RGB"):
+        mode += "A"
+    return np.asarray(picture if picture.mode == mode else picture.convert(mode))
+
+
+def _photograph(path: Path, container: str, raw: RawArray, orientation: int, carried: Any, **more: Any) -> Photograph:
+    raw = TURNS[orientation](raw)
+    channels = 1 if raw.ndim == 2 else raw.shape[2]
+    grey = channels < 3
+    alpha = np.ascontiguousarray(raw[..., -1]) if channels in (2, 4) else None
+    colour = raw if raw.ndim == 2 else raw[..., 0 if grey else slice(3)]
+    image = to_float(np.ascontiguousarray(colour))
+    image = np.repeat(image[..., None], 3, axis=2) if grey else image
+    return Photograph(path, container, image, raw.dtype.itemsize * 8, grey, alpha, orientation, carried, **more)
+
+
+def _orientation(exif: bytes) -> int:
+    """EXIF's orientation; 1 where it says none, or nothing that can be read."""
+    tags = Image.Exif()
+    try:
+        tags.load(exif)
+        value = tags.get(ORIENTATION, 1)
+    except Exception:  # of any type; the pixels are whole
+        return 1
+    return value if isinstance(value, int) and value in TURNS else 1
+
+
+def _png(path: Path, content: bytes) -> Photograph:
+    chunks = meta.png_chunks(content, str(path))
+    carried = meta.png_carried(chunks)
+    picture = _opened(path, content, "PNG")  # also where OpenCV reads the pixels: it checks the header and the size
+    if any(kind == b"acTL" for kind, _ in chunks):
+        raise DDNetError(f"{path}: an animation; save the picture that is meant by itself")
+    depth, colour = chunks[0][1][8], chunks[0][1][9]
+    if depth == 16:
+        raw = _decoded16(path, content)
+        if colour == 4:  # grey with alpha, which OpenCV makes colour of
+            raw = raw[..., [0, 3]]
+    else:
+        raw = _pixels(path, picture)
+    return _photograph(path, "PNG", raw, _orientation(meta.exif_of(carried)), carried)
+
+
+def _jpeg(path: Path, content: bytes) -> Photograph:
+    carried = meta.jpeg_carried(content)
+    raw = _pixels(path, _opened(path, content, "JPEG", "MPO"))
+    return _photograph(path, "JPEG", raw, _orientation(meta.exif_of(carried)), carried)
+
+
+def _webp(path: Path, content: bytes) -> Photograph:
+    picture = _opened(path, content, "WEBP")
+    raw = _pixels(path, picture)
+    carried = {name: picture.info.get(name) for name in ("exif", "icc_profile", "xmp")}
+    exif = (carried["exif"] or b"").removeprefix(meta.EXIF)
+    return _photograph(path, "WebP", raw, _orientation(exif), carried, lossless=meta.webp_lossless(content))
+
+
+def _tiff(path: Path, content: bytes) -> Photograph:
+    """Its pixels come upright from both readers, so the orientation is not carried over."""
+    picture = _opened(path, content, "TIFF")
+    tags = dict(picture.tag_v2)
+    if DNG_VERSION in tags or tags.get(REDUCED, 0) == 1:
+        raise _raw(path)
+    for offsets, counts in ((273, 279), (324, 325)):  # of strips, of tiles; libtiff would say this in its own words
+        ends = np.add(*(np.atleast_1d(tags.get(number, 0)).astype(np.int64) for number in (offsets, counts)))
+        if ends.max() > len(content):
+            raise DDNetError(f"{path}: not a readable image (a TIFF that is cut off); {meta.DAMAGED}")
+    bits = set(np.atleast_1d(tags.get(BITS, 1)).tolist())
+    kinds = set(np.atleast_1d(tags.get(SAMPLE_FORMAT, 1)).tolist())
+    if max(bits) > 8 and (bits != {16} or kinds != {1}):
+        raise DDNetError(f"{path}: its pixels are not integers of 8 or 16 bits; save it with 8 or 16 bits per channel")
+    carried = {number: tags[number] for number in TIFF_CARRIED if number in tags}
+    exif = picture.getexif()
+    for number in (EXIF_IFD, GPS_IFD):
+        if inner := dict(exif.get_ifd(number)):
+            carried[number] = inner
+    if picture.mode == "CMYK" or bits != {16}:
+        return _photograph(path, "TIFF", _pixels(path, picture), 1, carried)
+    if EXTRA_SAMPLES in tags:
+        carried[EXTRA_SAMPLES] = tags[EXTRA_SAMPLES]
+    return _photograph(path, "TIFF", _decoded16(path, content), 1, carried)
+
+
+def _decoded16(path: Path, content: bytes) -> RawArray:
+    """RGB or grey with 16 bits, and alpha; not turned by EXIF where the file is a PNG."""
+    import cv2
+
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong is said in one line below
+    try:
+        raw = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        raw = None
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    if raw is None or raw.dtype != np.uint16:
+        raise DDNetError(f"{path}: not a readable image of 16 bits (damaged, or of a rare kind); {meta.DAMAGED}")
+    if raw.ndim == 2:
+        return raw
+    return raw[..., [2, 1, 0, 3][: raw.shape[2]]]
