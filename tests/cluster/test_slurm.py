@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -59,7 +58,7 @@ def test_a_dry_run_asks_for_gpus_and_groups_what_is_short(tmp_path: Path) -> Non
         said = snakemake(project, "all", "-n", "--workflow-profile", profile, *PROFILE[2:])
         train = said.split("rule train:")[1].split("\n\n")[0]
         assert "gpu=1" in train and "runtime=1440" in train and "slurm_extra='--signal=USR1@300'" in train
-        assert "group job" in said
+        assert "\n    rule measure_complexity:" in said and "\n    rule train:" not in said  # in a group: indented
 
 
 def test_jobs_go_through_slurm_with_what_they_ask_for(slurm: LocalSlurm, tmp_path: Path) -> None:
@@ -85,7 +84,7 @@ def test_a_preempted_training_goes_on_from_its_saved_state(slurm: LocalSlurm, tm
     log = project / "logs" / "smoke" / "train" / "unet-seed0.log"
     try:
         deadline, number = time.monotonic() + 600, ""
-        while not (number and log.is_file() and "step" in log.read_text()):
+        while not (number and log.is_file() and "step" in log.read_text().lower()):
             assert time.monotonic() < deadline and running.poll() is None, "no training began"
             mine = [job for job in slurm.jobs() if "rule_train_" in job.get("Comment", "")]
             number = mine[-1]["JobId"] if mine and mine[-1]["JobState"] == "RUNNING" else ""
@@ -99,5 +98,4 @@ def test_a_preempted_training_goes_on_from_its_saved_state(slurm: LocalSlurm, tm
     trainings = [job for job in slurm.jobs() if "rule_train_" in job.get("Comment", "")]
     assert [job["JobState"] for job in trainings] == ["FAILED", "COMPLETED"]
     assert trainings[0]["TresPerJob"].endswith("gpu:1")
-    shutil.copy(log, tmp_path / "train.log")
-    assert "resum" in log.read_text() or "goes on" in log.read_text() or "from step" in log.read_text()
+    assert "resuming at step" in log.read_text()
