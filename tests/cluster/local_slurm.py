@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import time
@@ -71,7 +72,9 @@ class LocalSlurm:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
+        # Snakemake takes SLURM_CONF from the environment of `srun`, which otherwise reads it from /etc/slurm.
+        path = f"{folder / 'bin'}:{os.environ['PATH']}"
+        self.environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "PATH": path}
         self._daemons: list[subprocess.Popen[bytes]] = []
 
     def command(self, *words: str) -> str:
@@ -88,8 +91,11 @@ class LocalSlurm:
 
     def start(self) -> None:
         """Start the daemons and wait until the node is idle."""
-        for name in ("spool", "state"):
+        for name in ("spool", "state", "bin"):
             (self.folder / name).mkdir()
+        srun = self.folder / "bin" / "srun"
+        srun.write_text(f'#!/bin/sh\nSLURM_CONF={self.folder}/slurm.conf exec {shutil.which("srun")} "$@"\n')
+        srun.chmod(0o755)
         controller, daemon = _free_ports(2)
         values = {"controller": controller, "daemon": daemon, "cpus": CPUS, "memory": MEMORY_MB}
         (self.folder / "slurm.conf").write_text(CONFIGURATION.format(folder=self.folder, **values))
@@ -147,4 +153,4 @@ def local_slurm(folder: Path) -> Iterator[LocalSlurm]:
         slurm.stop()
 
 
-PROGRAMS: Sequence[str] = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol")
+PROGRAMS: Sequence[str] = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
