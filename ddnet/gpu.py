@@ -67,13 +67,15 @@ def own_gpus(count: int = 1, locks: Path | None = None) -> Iterator[list[str]]:
 
     Args:
         count: different GPUs.
-        locks: folder of the locked files; None: one per user in the folder for temporary files.
+        locks: folder of the locked files; None: one per user, and per Slurm job, in the folder for temporary files.
     """
     gpus, before = visible_gpus(), os.environ.get(VISIBLE)
     if not gpus:
         yield []
         return
-    folder = locks or Path(tempfile.gettempdir(), f"ddnet-gpus-{os.getuid()}")
+    # Slurm may number the GPUs of every job from 0 on: another job's 0 is another GPU.
+    scheduled = f"-slurm-{os.environ['SLURM_JOB_ID']}" if os.environ.get("SLURM_JOB_ID") else ""
+    folder = locks or Path(tempfile.gettempdir(), f"ddnet-gpus-{os.getuid()}{scheduled}")
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as places:
         said = False

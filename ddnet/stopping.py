@@ -27,6 +27,14 @@ def _stop(number: int, _: Any) -> None:
     raise Stopped(number)
 
 
+def wait_for_job() -> None:
+    """Let SIGUSR1 pass: a process between the scheduler and the job, which gets it too, must not die before the job.
+
+    Programs started from here on are not affected, as they would be if the signal were ignored.
+    """
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+
+
 @contextmanager
 def _handled(handler: Handler) -> Iterator[None]:
     """Within the block `handler` gets the signals; elsewhere than in the main thread nothing changes."""

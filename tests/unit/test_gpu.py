@@ -136,3 +136,16 @@ def test_a_training_on_two_waits_for_both_and_holds_none_meanwhile(
     monkeypatch.setenv(gpu.DEVICES_VARIABLE, "3")
     with pytest.raises(DDNetError, match="DDNET_DEVICES is 3; there are 2 GPUs"):
         devices_per_training()
+
+
+def test_jobs_of_slurm_that_each_call_their_gpu_0_do_not_wait_for_each_other(
+    two_gpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setenv(gpu.VISIBLE, "0")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with own_gpus() as first:
+        monkeypatch.setenv("SLURM_JOB_ID", "8")
+        with own_gpus() as second:
+            assert first == second == ["0"]
+    assert len(list(tmp_path.glob("ddnet-gpus-*-slurm-[78]"))) == 2

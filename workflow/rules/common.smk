@@ -26,6 +26,7 @@ from ddnet.plan import (
 )
 from ddnet.plan_memory import decoding_mb, evaluation_mb, image_pixels, training_mb
 from ddnet.plan_systems import system_needs
+from ddnet.stopping import wait_for_job
 
 CONFIG_FOLDER = Path(workflow.basedir) / "workflow" / "config"
 
@@ -106,6 +107,11 @@ def begin_run():
     pass_on_stops()
 
 
+# Slurm signals a job's whole step, of which this process is a part: the job below it decides when to leave.
+if not workflow.is_main_process:
+    wait_for_job()
+
+
 onstart:
     begin_run()
 
@@ -122,11 +128,13 @@ DEPTH_SOURCES = {slug(name): name for name in PLAN.depth_sources}
 TOTAL_CORES = (
     workflow.resource_settings.cores or cpu_count()
 )  # unset in reports and some dry runs
-CORES_PER_CPU = -(-TOTAL_CORES // cpu_count())
+# On a cluster `--cores` is what the largest job may have, and each of them is a processor of its own.
+CLUSTER = workflow.resource_settings.nodes is not None
+CORES_PER_CPU = 1 if CLUSTER else -(-TOTAL_CORES // cpu_count())
 os.environ["DDNET_CORES_PER_CPU"] = str(CORES_PER_CPU)
 
 # What this machine has, unless `--resources` says otherwise. On a cluster the machine that runs Snakemake is no limit.
-if workflow.resource_settings.nodes is None:
+if not CLUSTER:
     for resource, amount in (("gpu", max(1, GPUS)), ("mem_mb", memory_mb())):
         if resource not in workflow.global_resources:
             workflow.register_resource(resource, amount)
