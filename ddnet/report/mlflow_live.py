@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from ddnet.report.mlflow_items import flatten
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 VARIABLE = "MLFLOW_TRACKING_URI"
 KEY, DIGEST = "ddnet.key", "ddnet.digest"
 POLL_S, RETRY_S, PARTING_S = 2.0, 30.0, 15.0
-LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 NUMBERS = ("epoch", "lr", "loss", "loss_l1", "loss_perceptual", "val_psnr", "val_l1", "seconds")
 
 
@@ -70,8 +70,7 @@ def live(training: Training) -> Iterator[None]:
 
 def shown(uri: str) -> str:
     """An address without the user name and the password that it may hold."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return re.sub(r"//[^/@]*@", "//", uri)
 
 
 class _Reporter:
@@ -103,7 +102,7 @@ class _Reporter:
             action()
         except Exception as error:  # of many types; none of them is a reason to stop a training
             if not self._warned:
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+                reason = shown((str(error).strip() or type(error).__name__).splitlines()[0][:200])
                 log.warning("MLflow at %s: %s; training goes on, and is exported at the end", shown(self.uri), reason)
             self._warned = True
             return False
