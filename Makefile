@@ -75,4 +75,4 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 clean: ## delete everything made at run time, keeping results/paper and results/reference
-	rm -rf data logs results/runs results/systems results/defocus_maps results/complexity results/tables results/figures results/mlflow results/mlflow.db results/mlartifacts
+	rm -rf data logs results/runs results/systems results/defocus_maps results/complexity results/tables results/figures results/report results/report.html results/mlflow results/mlflow.db results/mlartifacts
