@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -21,14 +22,14 @@ sys.path.insert(0, str(DOCS / "_ext"))
 import project_pages  # noqa: E402
 import reference_pages  # noqa: E402
 
-# Words that say what to do, or what is allowed.
+# Words that say what is allowed or to be done; otherwise it stands behind a semicolon.
 REMEDY = re.compile(
-    r"\b(give|use|name|allowed|must|needs?|set|run|delete|make|fetch|put|write|rename|choose|divide|train|pass|install|fix"
-    r"|add|remove|free|load|expected|only|at least|takes?|from|such as|are|begin|call|raise|lower|ask|check|try|move"
-    r"|did_you_mean|hint|settings have)\b"
+    r"; |\b(give|use|allowed|must|needs?|set|run|delete|evaluate|only|at least|takes?|expected|from|such as|are)\b"
 )
 # What stands in these is another message, which has its own remedy, or what a program or a server said.
-FORWARDED = re.compile(r"‹[^›]*(error|errors|problems|words|failed|returncode|stderr|drop)\b[^›]*›(‹more›)?$")
+FORWARDED = re.compile(
+    r"‹[^›]*(error|errors|problems|words|failed|returncode|stderr|fix|did_you_mean|nearest)\b[^›]*›(‹more›)?$"
+)
 
 
 def commands() -> list[tuple[str, str]]:
@@ -36,7 +37,9 @@ def commands() -> list[tuple[str, str]]:
     found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        lines = [line for block in re.findall(r"^ *```sh\n(.*?)^ *```", text, re.M | re.S) for line in block.splitlines()]
+        lines = [
+            line for block in re.findall(r"^ *```sh\n(.*?)^ *```", text, re.M | re.S) for line in block.splitlines()
+        ]
         for line in [*lines, *re.findall(r"`((?:ddnet|snakemake) [^`]+)`", text)]:
             if line.strip().startswith(("ddnet ", "snakemake ")):
                 found.append((page.name, line.strip()))
@@ -51,7 +54,7 @@ def test_the_pages_name_commands() -> None:
 def test_a_command_line_can_be_given(page: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = shlex.split(line, comments=True)
     if words[0] == "snakemake":
-        for option, value in zip(words, words[1:]):
+        for option, value in pairwise(words):
             if option == "--configfile":
                 assert (ROOT / value).is_file(), f"{page}: {line}"
         return
@@ -113,9 +116,9 @@ def test_every_setting_is_documented() -> None:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-E", "-d", str(out / "trees"), "-b", "html"]
-    done = subprocess.run(
-        [*command, str(DOCS), str(out / "html")], capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command += [str(DOCS), str(out / "html")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-4000:]
     return out / "html"
 
@@ -142,7 +145,9 @@ def test_the_site_is_read_offline(site: Path) -> None:
         )
         assert not fetched, page.name
     for sheet in site.rglob("*.css"):
-        assert not re.search(r"url\([\"']?(https?:)?//|@import [\"']?http", sheet.read_text(encoding="utf-8")), sheet.name
+        assert not re.search(r"url\([\"']?(https?:)?//|@import [\"']?http", sheet.read_text(encoding="utf-8")), (
+            sheet.name
+        )
     assert "@software{ddnet_bench," in (site / "cite.html").read_text(encoding="utf-8")
 
 

@@ -22,8 +22,13 @@ LINE = re.compile(r"^<!-- (include|made) (.+?) -->$", re.M)
 OPTION = re.compile(r", (section|level) ")
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 # Files of the project that are a page of the site, and headings of the README that are.
-PAGES = {"CONTRIBUTING.md": "contributing", "CHANGELOG.md": "changelog", "results/README.md": "protocol", "CITATION.cff": "cite",
-         "results/reference/reliability.md": "reliability"}  # fmt: skip
+PAGES = {
+    "CONTRIBUTING.md": "contributing",
+    "CHANGELOG.md": "changelog",
+    "results/README.md": "protocol",
+    "CITATION.cff": "cite",
+    "results/reference/reliability.md": "reliability",
+}
 SECTIONS = {"dpdd-realdof-and-your-own-photographs": "photographs"}
 
 
@@ -62,7 +67,7 @@ def with_level(text: str, level: int) -> str:
 
 
 def link(match: re.Match[str], folder: Path, page: Path) -> str:
-    """A link of a file of the project as one of the site: to a page, or else to the file, which the site then carries."""
+    """A link of the project's texts as one of the site: to a page, or else to the file, which the site then carries."""
     mark, text, target = match.groups()
     if "://" in target:
         return match[0]
@@ -92,7 +97,9 @@ def included(what: str, page: Path) -> tuple[str, Path]:
     if "section" in chosen:
         text = section_of(text, chosen["section"], name)
     text = with_level(text, int(chosen.get("level", 2 if "section" in chosen else 1)))
-    parts = [part if is_code else LINK.sub(lambda m: link(m, file.parent, page), part) for is_code, part in blocks(text)]
+    parts = [
+        part if is_code else LINK.sub(lambda m: link(m, file.parent, page), part) for is_code, part in blocks(text)
+    ]
     return "".join(parts), file
 
 

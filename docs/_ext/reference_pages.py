@@ -1,4 +1,4 @@
-"""Reference pages that are made of the code when the site is built: settings, command line, errors, sources, citation."""
+"""Reference pages made of the code when the site is built: settings, command line, errors, sources, citation."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def settings(root: Path) -> str:
                     done.add((inner, part))
                     waiting.append((inner, definitions[part]))
             nested = bool(models(field)) and not field.get("description")
-            described = field.get("description") or (definitions[models(field)[0]].get("description", "") if nested else "")
+            described = field.get("description") or (
+                definitions[models(field)[0]].get("description", "") if nested else ""
+            )
             rows.append(f"| `{key}` | {default(field, key, model)} | {allowed(field)} | {escaped(described)} |\n")
         title = f"## `{path}`" if path else "## At the top level"
         about = " ".join(model.get("description", "").split())
@@ -130,7 +132,9 @@ def template(node: ast.expr) -> str:
     if isinstance(node, ast.Constant):
         return str(node.value)
     if isinstance(node, ast.JoinedStr):
-        parts = [part.value if isinstance(part, ast.Constant) else f"‹{ast.unparse(part.value)}›" for part in node.values]  # type: ignore[attr-defined]
+        parts = [
+            part.value if isinstance(part, ast.Constant) else f"‹{ast.unparse(part.value)}›" for part in node.values
+        ]  # type: ignore[attr-defined]
         return "".join(map(str, parts))
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         left, right = template(node.left), template(node.right)
@@ -164,7 +168,12 @@ def sources(root: Path) -> str:
 def citation(root: Path) -> str:
     """CITATION.cff as BibTeX: this software, and the paper that it examines."""
     cff = yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8"))
-    software = {"title": f"{{{cff['title']}}}", "author": authors(cff), "version": cff["version"], "license": cff["license"]}
+    software = {
+        "title": f"{{{cff['title']}}}",
+        "author": authors(cff),
+        "version": cff["version"],
+        "license": cff["license"],
+    }
     text = bibtex("software", "ddnet_bench", software)
     for paper in cff["references"]:
         entry = {"title": paper["title"], "author": authors(paper), "booktitle": paper["collection-title"]}
