@@ -148,7 +148,7 @@ def test_the_site_is_read_offline(site: Path) -> None:
         assert not re.search(r"url\([\"']?(https?:)?//|@import [\"']?http", sheet.read_text(encoding="utf-8")), (
             sheet.name
         )
-    assert "@software{ddnet_bench," in (site / "cite.html").read_text(encoding="utf-8")
+    assert "Zhai, Jucai and Liu, Yang" in (site / "cite.html").read_text(encoding="utf-8")
 
 
 def test_the_site_has_the_reference_run_s_tables(site: Path) -> None:
