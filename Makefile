@@ -11,7 +11,7 @@ FIND_LINKS = $${PIP_FIND_LINKS:-$$($(BIN)/pip config get global.find-links 2>/de
 # Some sixty jobs start an interpreter each: let them share compiled modules, whatever the caller's shell says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: all smoke test programs lint audit report install reference release ui clean
+.PHONY: all smoke test programs lint audit docs tutorial report install reference release ui clean
 
 all: $(VENV)/installed ## install if needed, then run the default preset (nothing happens when all is up to date)
 	$(BIN)/snakemake --cores $(CORES) all
@@ -38,6 +38,12 @@ lint: $(VENV)/installed ## style, types, architecture
 
 audit: $(VENV)/installed ## known vulnerabilities of the pinned dependencies; asks the advisories of a package index
 	$(BIN)/uv tool run pip-audit --requirement constraints.txt --disable-pip --no-deps
+
+docs: $(VENV)/installed ## this documentation as a site to read offline: docs/_build/index.html
+	$(BIN)/sphinx-build --quiet -W --keep-going -b html docs docs/_build
+
+tutorial: $(VENV)/installed ## run the tutorial and keep its outputs in it, as the site shows them
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter-execute --inplace docs/tutorial.ipynb
 
 # What of a finished run of the default preset is kept in git: tables, figures, per-image values, manifests.
 NAME ?= embedded

@@ -54,7 +54,7 @@ def published_network(system: str) -> nn.Module:
     """
     kind = system_class(system)
     if system not in WHOLE and not (isinstance(kind, type) and issubclass(kind, NetworkSystem)):
-        raise DDNetError(f"{system}: is no network, so that it has no parameters and MACs to count")
+        raise DDNetError(f"{system}: is no network, so that it has no parameters and MACs; count a network")
     with torch.device("meta"):
         return (WHOLE[system]() if system in WHOLE else kind.network(kind.width)).eval()
 

@@ -151,5 +151,7 @@ def learn_dictionary(patches: FloatArray, atoms: int, seed: int) -> SingleArray:
     learned = learned - learned.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(learned, axis=1, keepdims=True)
     if not norms.min() > 1e-6:
-        raise DDNetError(f"dictionary: the {len(patches)} training patches are too much alike for {atoms} atoms")
+        raise DDNetError(
+            f"dictionary: the {len(patches)} training patches are too much alike for {atoms} atoms; add pictures"
+        )
     return (learned / norms).astype(np.float32)

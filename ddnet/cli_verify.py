@@ -33,7 +33,9 @@ def verify_renderer(arguments: argparse.Namespace) -> None:
     results = verify(arguments.out, arguments.samples, arguments.seed, lambda one: print(_line(one), flush=True), only)
     print(f"pictures, all columns, manifest: {arguments.out}")
     if failed := [result.scene for result in results if not result.passed]:
-        raise DDNetError(f"the two renderers disagree on {', '.join(failed)}: less than {LEAST_DB:g} dB")
+        raise DDNetError(
+            f"the two renderers disagree on {', '.join(failed)}: less than {LEAST_DB:g} dB; look at their pictures"
+        )
 
 
 def add_parser(commands: Any) -> None:

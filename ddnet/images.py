@@ -23,7 +23,7 @@ def _read_raw(path: str | Path) -> RawArray:
     import cv2
 
     if not Path(path).is_file():
-        raise DDNetError(f"{path}: no such image file")
+        raise DDNetError(f"{path}: no such image file; give the path of a picture")
     try:
         raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     except cv2.error:  # of more pixels than it may read
@@ -94,7 +94,7 @@ def read_depth16(path: str | Path) -> FloatArray:
     """Read a stored depth map: (H, W) float32 normalised inverse depth in [0, 1]."""
     raw = _read_raw(path)
     if raw.ndim != 2:
-        raise DDNetError(f"{path}: a depth map has one channel, this file has {raw.shape[2]}")
+        raise DDNetError(f"{path}: a depth map has one channel, this file has {raw.shape[2]}; give a grey picture")
     return to_float(raw)
 
 

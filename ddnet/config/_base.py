@@ -71,9 +71,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
         _require_modest(values, path)
     except (FileNotFoundError, IsADirectoryError):
-        raise DDNetError(f"{path}: no such file") from None
+        raise DDNetError(f"{path}: no such file; give the path of a YAML file") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # not UTF-8, no date, unhashable keys, ...
-        raise DDNetError(f"{path}: not valid YAML: {' '.join(str(error).split())[:300]}") from None
+        raise DDNetError(f"{path}: not valid YAML: {' '.join(str(error).split())[:300]}; correct it") from None
     if not isinstance(values, dict):
         raise DDNetError(f"{path}: expected 'key: value' lines at the top level")
     return values

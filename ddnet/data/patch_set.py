@@ -83,7 +83,7 @@ class PatchSet:
         self.sizes = [(height, width) for _, height, width in places.tolist()]
         self._require_inside()
         if views and not self.has_views(folder):
-            raise DDNetError(f"{folder / VIEWS}: the training images have no left and right views")
+            raise DDNetError(f"{folder / VIEWS}: the training images have no left and right views; use `views: true`")
         names = (*ARRAYS, VIEWS) if views else ARRAYS
         flat = [self._flat(folder / name, share, places) for share, name in zip((1, 1, 2), names)]
         self._images, self._targets, *rest = (

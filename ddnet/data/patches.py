@@ -89,7 +89,7 @@ def extract_patches(scenes: Sequence[Scene], folder: Path, spec: Patches, thread
         DDNetError: no scenes, an image smaller than a patch or of another size than in the index, a full disk.
     """
     if not scenes:
-        raise DDNetError(f"{folder}: no training scenes in the index")
+        raise DDNetError(f"{folder}: no training scenes in the index; index the data again")
     corners = [_corners(scene, spec) for scene in scenes]
     offsets = np.cumsum([0] + [3 * scene.height * scene.width for scene in scenes])
     with_views = all(scene.views for scene in scenes)

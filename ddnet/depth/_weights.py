@@ -136,7 +136,9 @@ def _size(content: Mapping[str, Any], path: str | Path) -> tuple[int, int]:
     try:
         return int(content["height"]), int(content["width"])
     except (KeyError, TypeError, ValueError):
-        raise DDNetError(f"{path}: lacks the integers 'height' and 'width' of the network input") from None
+        raise DDNetError(
+            f"{path}: lacks the integers 'height' and 'width' of the network input; fetch it again"
+        ) from None
 
 
 def _load_checked(module: nn.Module, state: Mapping[str, Any], path: str | Path) -> None:

@@ -80,7 +80,7 @@ def _import(path: Path, items: Mapping[str, Item], names: Sequence[str], scratch
         raise DDNetError(f"{path}: no published weights that this suite knows (tried: {tried}); --as NAME says why not")
     if not fits:
         said = "; ".join(f"not {name}: {problem}" for name, problem in problems.items())
-        raise DDNetError(f"{path}: no published weights that this suite knows ({said})")
+        raise DDNetError(f"{path}: no published weights that this suite knows ({said}); see `ddnet weights list`")
     if len(fits) > 1:
         raise DDNetError(f"{path}: holds weights of {', '.join(fits)}; say which by --as, one at a time")
     [(name, (parameters, digests))] = fits.items()
@@ -96,7 +96,7 @@ def _candidates(path: Path, names: Sequence[str], items: Mapping[str, Item], scr
     if path.is_dir():
         return _all_of(names, lambda name: scan_folder(path, WEIGHTS[name]())[0])
     if not path.is_file():
-        raise DDNetError(f"{path}: no such file or folder")
+        raise DDNetError(f"{path}: no such file or folder; give the downloaded file")
 
     def unpacked(name: str) -> Files:
         gigabytes = source_of(name, items).gigabytes
@@ -164,7 +164,9 @@ def _parameters(name: str, files: Files, stage: Path, path: Path) -> int:
             text = text.replace(str(stage / canonical), shown)
         raise DDNetError(text.replace(str(stage), str(path))) from None
     except Exception as error:  # a file of unknown origin can make its reader raise anything
-        raise DDNetError(f"{path}: not readable as weights of {name} ({type(error).__name__})") from None
+        raise DDNetError(
+            f"{path}: not readable as weights of {name} ({type(error).__name__}); download it again"
+        ) from None
 
 
 def _check_compared(name: str, folder: Path) -> int:

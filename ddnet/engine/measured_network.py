@@ -122,7 +122,7 @@ def inference(variant: Variant, channels: int, size: tuple[int, int, int], name:
     run = network
     if way.bands:
         if not isinstance(network, DDNet):
-            raise DDNetError(f"{variant.name} is not computed in bands")
+            raise DDNetError(f"{variant.name} is not computed in bands; choose a DDNet variant")
         run = partial(banded.banded, network)
     with torch.inference_mode(), _autocast(way):
         small = (

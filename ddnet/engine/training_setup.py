@@ -141,7 +141,9 @@ def _training_set(inputs: Inputs, device: torch.device) -> PatchSet:
 def _training_depths(inputs: Inputs) -> list[NDArray[np.uint16]] | NDArray[np.uint16]:
     """Depth of the training patches (P, S, S), or maps (H, W) of the training images in the order of the patches'."""
     if inputs.depth is None:
-        raise DDNetError(f"variant {inputs.variant.name} is guided by depth, but no depth maps were given")
+        raise DDNetError(
+            f"variant {inputs.variant.name} is guided by depth, but no depth maps were given; estimate depth first"
+        )
     if inputs.patch_depth is not None:
         if not inputs.patch_depth.is_file():
             raise DDNetError(f"{inputs.patch_depth}: no such file; estimate the depth of the patches first")

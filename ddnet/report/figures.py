@@ -218,7 +218,9 @@ def draw_psnr_params(
     ]
     found = [(position, size, means) for position, size, means in found if means.size]
     if not found:
-        raise DDNetError(f"study {study.name}: no variant has both a size and a measurement on {display_name(dataset)}")
+        raise DDNetError(
+            f"study {study.name}: no variant has both a size and a measurement on {display_name(dataset)}; evaluate one"
+        )
     with house_style():
         figure = new_figure(COLUMN_WIDTH if len(found) <= MANY else TEXT_WIDTH, 2.7)
         axes: Axes = figure.add_subplot()

@@ -109,7 +109,9 @@ def _camera(mi: Any, lens: Lens, size: int, samples: int, pinhole: bool) -> dict
 def scene_of(mi: Any, spec: SceneSpec) -> Iterator[Any]:
     """The surfaces of a scene, loaded."""
     if spec.lens.aperture != "disc":
-        raise DDNetError(f"scene of seed {spec.seed}: Mitsuba's lens is round, this one is a {spec.lens.aperture}")
+        raise DDNetError(
+            f"scene of seed {spec.seed}: Mitsuba's lens is round, this one is a {spec.lens.aperture}; use another"
+        )
     half = spec.size / 2 / spec.lens.focal_px(spec.size)
     with TemporaryDirectory() as folder:
         shapes = {

@@ -170,7 +170,7 @@ def render(spec: SceneSpec, samples: int = 64) -> Rendered:
     half_px += math.ceil(1.15 * margin) + 2
     layers = [layer for s in spec.surfaces if (layer := rasterise(s, focal_px, half_px)) is not None]
     if not layers:
-        raise DDNetError(f"scene {spec.location}, seed {spec.seed}: no surface lies in the frame")
+        raise DDNetError(f"scene {spec.location}, seed {spec.seed}: no surface lies in the frame; use another seed")
     return render_layers(layers, spec.lens, spec.size, samples, np.random.default_rng([spec.seed, 1]))
 
 

@@ -72,7 +72,7 @@ def _draw_lens(focal_mm: float, aperture: str, depth: Vector, rng: np.random.Gen
         if not short:
             break
     if best is None:
-        raise DDNetError("scene: nothing is in view to focus on")
+        raise DDNetError("scene: nothing is in view to focus on; use another seed")
     return best
 
 

@@ -38,7 +38,7 @@ class Surface:
     def corners(self) -> Vector:
         """The outline in metres, (K, 3)."""
         if self.outline is None:
-            raise DDNetError(f"surface {self.name!r} is endless and has no corners")
+            raise DDNetError(f"surface {self.name!r} is endless and has no corners; ask a card")
         s, t = self.outline.T
         return np.asarray(self.origin + s[:, None] * self.axis_s + t[:, None] * self.axis_t)
 
