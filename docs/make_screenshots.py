@@ -7,6 +7,7 @@ Needs Chromium and its driver (`make programs`).
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -28,6 +29,7 @@ WIDTH, HEIGHT = 1400, 1000
 
 def main() -> int:
     """Both pictures, into docs/images."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read on import
     import mlflow
 
     if not DATABASE.is_file():

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 VARIABLE = "MLFLOW_TRACKING_URI"
 KEY, DIGEST = "ddnet.key", "ddnet.digest"
 POLL_S, RETRY_S, PARTING_S = 2.0, 30.0, 15.0
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 NUMBERS = ("epoch", "lr", "loss", "loss_l1", "loss_perceptual", "val_psnr", "val_l1", "seconds")
 
@@ -91,6 +92,10 @@ class _Reporter:
         self.thread.join(PARTING_S)
 
     def _work(self) -> None:
+        # Read by MLflow on import: no host but the one that was named is asked for anything, and none for long.
+        os.environ.update(QUIET)
+        for name, value in LIMITS.items():
+            os.environ.setdefault(name, value)
         again = 0.0
         while not self._ended.wait(POLL_S):
             if time.monotonic() >= again and not self._attempt(self._report):
@@ -137,12 +142,8 @@ class _Reporter:
 
     def _begin(self) -> None:
         """Find the run of this training, or make it."""
-        # Read by MLflow on import: no host but the one that was named is asked for anything, and none for long.
-        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-        for name, value in LIMITS.items():
-            os.environ.setdefault(name, value)
         import mlflow
-        from mlflow.entities import Param, RunTag
+        from mlflow.entities import Param
 
         training, client = self.training, mlflow.MlflowClient(self.uri)
         name = f"ddnet-bench/{training.preset} (live)"
@@ -151,14 +152,15 @@ class _Reporter:
         same = f"tags.`{KEY}` = '{training.name}' and tags.`{DIGEST}` = '{training.digest}'"
         found = client.search_runs([experiment], same, max_results=1)
         if found:
-            run = found[0].info.run_id
-            client.update_run(run, status="RUNNING")
-            steps = [point.step for point in client.get_metric_history(run, "val_psnr")]
+            run = found[0]
+            client.update_run(run.info.run_id, status="RUNNING")
+            steps = [point.step for point in client.get_metric_history(run.info.run_id, "val_psnr")]
             self._step = max(steps, default=-1)
         else:
-            tags = {**training.tags, KEY: training.name, DIGEST: training.digest}
-            run = client.create_run(experiment, tags=tags, run_name=training.name).info.run_id
+            tags = {**training.tags, "preset": training.preset, KEY: training.name, DIGEST: training.digest}
+            run = client.create_run(experiment, tags=tags, run_name=training.name)
+        if not run.data.params:  # the server may have gone between the two calls
             params = [Param(*pair) for pair in flatten(training.settings).items()]
-            client.log_batch(run, params=params[:100], tags=[RunTag("preset", training.preset)])
-        self._client, self._run = client, str(run)
+            client.log_batch(run.info.run_id, params=params[:100])
+        self._client, self._run = client, str(run.info.run_id)
         log.info("MLflow: reporting to %s, experiment %s", shown(self.uri), name)

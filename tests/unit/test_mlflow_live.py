@@ -76,6 +76,22 @@ def test_a_training_is_seen_while_it_runs_and_goes_on_in_its_run(
         assert sorted(run.info.status for run in stored(address)) == ["FAILED", "FINISHED"]
 
 
+def test_a_run_whose_settings_did_not_arrive_gets_them_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    address = f"sqlite:///{tmp_path / 'server.db'}"
+    client = mlflow.MlflowClient(address)
+    experiment = client.create_experiment("ddnet-bench/toy (live)")
+    client.create_run(experiment, tags={"ddnet.key": "unet-seed0", "ddnet.digest": "abc"}, run_name="unet-seed0")
+    monkeypatch.setenv(VARIABLE, address)
+    write_text(tmp_path / "history.csv", rows(10))
+    with live(training(tmp_path)):
+        pass
+    [run] = stored(address)
+    assert run.data.params == {"model.width": "16", "training.steps": "30"}
+    assert run.info.status == "FINISHED" and steps_of(address, run) == [10]
+
+
 def test_a_server_that_is_gone_costs_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
