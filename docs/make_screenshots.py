@@ -68,7 +68,8 @@ def save(content: bytes, name: str) -> None:
     import numpy as np
 
     picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    cv2.imwrite(str(ROOT / "docs" / "images" / name), picture, [cv2.IMWRITE_PNG_COMPRESSION, 9, cv2.IMWRITE_JPEG_QUALITY, 85])
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 9] if name.endswith(".png") else [cv2.IMWRITE_JPEG_QUALITY, 85]
+    cv2.imwrite(str(ROOT / "docs" / "images" / name), picture, options)
 
 
 if __name__ == "__main__":
