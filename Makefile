@@ -39,8 +39,8 @@ lint: $(VENV)/installed ## style, types, architecture
 audit: $(VENV)/installed ## known vulnerabilities of the pinned dependencies; asks the advisories of a package index
 	$(BIN)/uv tool run pip-audit --requirement constraints.txt --disable-pip --no-deps
 
-docs: $(VENV)/installed ## this documentation as a site to read offline: docs/_build/index.html
-	$(BIN)/sphinx-build --quiet -W --keep-going -b html docs docs/_build
+docs: $(VENV)/installed ## this documentation as a site to read offline: docs/_build/html/index.html
+	$(BIN)/sphinx-build --quiet -W --keep-going -b html docs docs/_build/html
 
 tutorial: $(VENV)/installed ## run the tutorial and keep its outputs in it, as the site shows them
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter-execute --inplace docs/tutorial.ipynb

@@ -82,8 +82,7 @@ def _one(task: Task, network: Loaded, arguments: argparse.Namespace) -> None:
     except PermissionError as error:
         raise DDNetError(f"{task.photo}: {disk_problem(error)}") from None
     except DDNetError as error:
-        said = str(error)
-        raise error if str(task.photo) in said else DDNetError(f"{task.photo}: {said}") from None
+        raise error if str(task.photo) in str(error) else DDNetError(f"{task.photo}: {error}") from None
     _report(task, done)
 
 

@@ -1,4 +1,4 @@
-"""Pictures for docs/mlflow.md, of the database of a finished default run in the working directory.
+"""Pictures for README.md and docs/mlflow.md, of a finished default run in the working directory.
 
     python docs/make_screenshots.py
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import cv2
@@ -25,15 +26,16 @@ from ddnet.errors import DDNetError
 DATABASE, EXPERIMENT = Path("results/mlflow.db"), "ddnet-bench/embedded"
 FIRST, SECOND, STUDY = "ddnet_1b-seed0", "unet-seed0", "study-modules"
 WIDTH, HEIGHT = 1400, 1000
+PAGE = Path("results/report/embedded/index.html")
 
 
 def main() -> int:
-    """Both pictures, into docs/images."""
+    """All pictures, into docs/images."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read on import
     import mlflow
 
-    if not DATABASE.is_file():
-        raise DDNetError(f"{DATABASE}: no such file; finish the default run first: snakemake --cores 8 all")
+    if missing := [path for path in (DATABASE, PAGE) if not path.is_file()]:
+        raise DDNetError(f"{missing[0]}: no such file; finish the default run first: snakemake --cores 8 all")
     client = mlflow.MlflowClient(f"sqlite:///{DATABASE.resolve()}")
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
@@ -44,6 +46,10 @@ def main() -> int:
         browser = start_chromium(Path(folder, "profile"))
         try:
             browser.set_window_size(WIDTH, HEIGHT)
+            browser.get(PAGE.resolve().as_uri())
+            browser.execute_script("document.querySelector('#bar').scrollIntoView()")
+            time.sleep(3)  # pictures load when they come into view
+            save(browser.get_screenshot_as_png(), "page.jpg")
             pages = Pages(browser, address, number)
             pages.runs()
             pages.unfold(STUDY)
@@ -60,11 +66,12 @@ def main() -> int:
 
 
 def save(content: bytes, name: str) -> None:
-    """As small a PNG as can be without loss."""
+    """A PNG as small as can be without loss, or a JPEG."""
     import numpy as np
 
     picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    cv2.imwrite(str(ROOT / "docs" / "images" / name), picture, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 9] if name.endswith(".png") else [cv2.IMWRITE_JPEG_QUALITY, 85]
+    cv2.imwrite(str(ROOT / "docs" / "images" / name), picture, options)
 
 
 if __name__ == "__main__":

@@ -141,7 +141,7 @@ def write_photograph(path: Path, pixels: RawArray, like: Photograph, quality: in
 
 def _content(path: Path) -> bytes:
     if not path.is_file():
-        raise DDNetError(f"{path}: no such image file")
+        raise DDNetError(f"{path}: no such image file; name one that is there")
     if path.suffix.lower() in RAW:
         raise _raw(path)
     try:
