@@ -125,7 +125,9 @@ def plan_tasks(
     """
     alone = len(photos) == 1 and not folder
     if depth and not depth.exists():
-        raise DDNetError(f"{depth}: no such depth map or folder of depth maps; leave --depth out, and depth is estimated")
+        raise DDNetError(
+            f"{depth}: no such depth map or folder of depth maps; leave --depth out, and depth is estimated"
+        )
     if depth and depth.is_file() and not alone:
         raise DDNetError(f"{depth}: one depth map, and {len(photos)} photographs; give a folder with one for each")
     into_file = out is not None and alone and not out.is_dir() and out.suffix.lower() in _known()
