@@ -92,6 +92,12 @@ def block() -> str:
     for row in rows("tableS5_readings"):
         sizes = [number(row, "params_m", 2), number(row, "macs_g", 1)]
         text += line(row["label"], *sizes, number(row, "psnr", 2, True), difference(row, "delta_psnr"))
+    text += "\n**Table S6, more ways of fusing depth** (not in the paper)\n\n"
+    text += heading("", "params, M", "MACs, G", "PSNR, dB", "SSIM", "Δ PSNR to GRU [95 %]")
+    for row in rows("tableS6_fusions"):
+        sizes = [number(row, "params_m", 2), number(row, "macs_g", 1)]
+        scores = [number(row, "psnr", 2, True), number(row, "ssim", 3)]
+        text += line(row["label"], *sizes, *scores, difference(row, "delta_psnr"))
     text += "\n**Table S2, defocus maps against the true blur** (not in the paper; the true blur is known here)\n\n"
     text += heading("", "MAE, px", "Spearman, textured pixels", "Δ PSNR, hyper-Laplacian", "Δ PSNR, Richardson-Lucy")
     for row in rows("tableS2_defocus"):
