@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from ddnet.data.embedded import DATASET_OF, index_benchmark, render_benchmark
@@ -180,3 +186,30 @@ def test_the_written_views_are_of_either_half_and_their_mean_in_linear_light_is_
         assert inside.mean() > 0.5 and np.abs(left - right).max() > 0.02
         # Half a step of 16 bits in each file; the curve's slope is at most 2.3.
         np.testing.assert_allclose(((left + right) / 2)[inside], image[inside], atol=3 / 65535)
+
+
+RENDERING = """
+import sys
+from pathlib import Path
+from ddnet.data.embedded.write import render_split
+if __name__ == "__main__":
+    render_split("embedded", "train", 40, 96, 32, 0, Path(sys.argv[1]), workers=2)
+"""
+
+
+def test_workers_leave_when_the_rendering_process_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "rendering.py"
+    script.write_text(RENDERING)
+    process = subprocess.Popen([sys.executable, str(script), str(tmp_path / "scenes")], start_new_session=True)
+    until = time.monotonic() + 120
+    while not list(tmp_path.rglob("scene.json")):  # both are at work, or about to be
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.1)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert len(workers) >= 2
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    _, left = psutil.wait_procs(workers, timeout=60)
+    for worker in left:
+        worker.kill()
+    assert not left

@@ -129,7 +129,7 @@ def test_changed_code_is_dirty_and_a_changed_record_is_not(tmp_path: Path, monke
     author = ("-c", "user.name=a", "-c", "user.email=a@b.c")
     for command in (("init", "-q"), ("add", "."), (*author, "commit", "-qm", "first")):
         subprocess.run(("git", "-C", str(tmp_path), *command), check=True)
-    monkeypatch.setattr(provenance, "__file__", str(package))
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
     commit, dirty = provenance.git_state()
     assert len(commit) == 40 and not dirty
     record.write_text("2\n")

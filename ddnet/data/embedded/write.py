@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import shutil
+import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -139,13 +141,29 @@ def plan_split(dataset: str, split: str, count: int, size: int, samples: int, se
     return jobs
 
 
+def _leave_with_parent() -> None:
+    """In a worker: end when the process that started it is gone, however that ended.
+
+    The pool's own pipes do not tell: every worker holds both ends of the queue that all of them wait at.
+    """
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 @contextmanager
 def _finished(jobs: list[SceneJob], workers: int) -> Iterator[Iterator[str]]:
     """Names of scenes as they get done, here or in spawned processes; the first failure stops the rest."""
     if workers == 1:
         yield (run_job(job) for job in jobs)
         return
-    with ProcessPoolExecutor(min(workers, len(jobs)), multiprocessing.get_context("spawn")) as executor:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), spawn, initializer=_leave_with_parent) as executor:
         futures = [executor.submit(run_job, job) for job in jobs]
         try:
             yield (future.result() for future in as_completed(futures))
