@@ -64,6 +64,12 @@ def said_badly(log: str) -> list[str]:
     return [block[-600:] for block in blocks if "/workflow/scripts/" in block or "/ddnet/" in block]
 
 
+def forget_results(project: Path) -> None:
+    """So that the next run trains, measures and reports again; its data stay, as after a run that had room enough."""
+    for made in ("runs", "systems", "defocus_maps", "complexity", "tables", "figures", "report", "mlflow"):
+        shutil.rmtree(project / "results" / made, ignore_errors=True)
+
+
 def disturbed(
     disk: SmallDisk, wanted: dict[str, str], times: int, seed: int, say: Callable[[str], None]
 ) -> dict[str, Any]:  # fmt: skip
@@ -91,6 +97,8 @@ def disturbed(
         # What a failed job was about to replace may be gone; what is there must be whole.
         problems += [f"damaged: {name}" for name, found in after.items() if wanted.get(name) != found]
         lost = len(before.keys() - after.keys())
+        if not status:
+            forget_results(project)
         say(f"{number}: {'forbidden' if forbidden else 'full'}, status {status}, {len(after)} files, {lost} taken back")
     end = Victim(project, SMOKE)
     if end.process.wait():
