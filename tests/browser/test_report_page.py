@@ -18,6 +18,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 @pytest.fixture
 def page(browser: Chrome, small: SmallPage) -> Iterator[Chrome]:
     """The page as it is opened; afterwards, that its pictures are those beside it and that it complained of nothing."""
+    browser.get_log("browser")  # what other pages complained of
     browser.get(small.index.as_uri())
     WebDriverWait(browser, 20).until(lambda page: page.find_elements(By.CLASS_NAME, "scene"))
     yield browser
