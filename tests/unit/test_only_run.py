@@ -30,9 +30,9 @@ JOB = """
     from ddnet.only_run import leave_with_main
     from ddnet.stopping import Stopped, stoppable
     leave_with_main()
-    print("at work", flush=True)
     try:
         with stoppable():
+            print("at work", flush=True)
             time.sleep(60)
     except Stopped:
         time.sleep(float(sys.argv[1]))
