@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 VARIABLE = "MLFLOW_TRACKING_URI"
 KEY, DIGEST = "ddnet.key", "ddnet.digest"
 POLL_S, RETRY_S, PARTING_S = 2.0, 30.0, 15.0
+MOST_PARAMS = 100  # that a server takes at once
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 NUMBERS = ("epoch", "lr", "loss", "loss_l1", "loss_perceptual", "val_psnr", "val_l1", "seconds")
@@ -161,6 +162,7 @@ class _Reporter:
             run = client.create_run(experiment, tags=tags, run_name=training.name)
         if not run.data.params:  # the server may have gone between the two calls
             params = [Param(*pair) for pair in flatten(training.settings).items()]
-            client.log_batch(run.info.run_id, params=params[:100])
+            for start in range(0, len(params), MOST_PARAMS):
+                client.log_batch(run.info.run_id, params=params[start : start + MOST_PARAMS])
         self._client, self._run = client, str(run.info.run_id)
         log.info("MLflow: reporting to %s, experiment %s", shown(self.uri), name)

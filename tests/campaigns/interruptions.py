@@ -67,6 +67,7 @@ def leftovers(project: Path) -> list[str]:
 
 def exported(project: Path) -> Counter[tuple[str, str]]:
     """Active MLflow runs by name and status."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{project / 'results' / 'mlflow.db'}")

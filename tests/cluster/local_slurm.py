@@ -131,8 +131,9 @@ class LocalSlurm:
             time.sleep(0.2)
 
     def stop(self) -> None:
-        """End the jobs, then the daemons that were started here."""
+        """End the jobs, wait until they are gone, then end the daemons that were started here."""
         subprocess.run(("scancel", "--me", "--full"), env=self.environment, capture_output=True, timeout=60)
+        self._wait_for_jobs()
         for daemon in reversed(self._daemons):
             daemon.terminate()
         for daemon in reversed(self._daemons):
@@ -140,6 +141,15 @@ class LocalSlurm:
                 daemon.wait(30)
             except subprocess.TimeoutExpired:
                 daemon.kill()
+
+    def _wait_for_jobs(self) -> None:
+        """A daemon that ends before its jobs leaves their processes to nobody."""
+        until = time.monotonic() + STARTED_S
+        while time.monotonic() < until:
+            asked = subprocess.run(("squeue", "--noheader"), env=self.environment, capture_output=True, text=True)
+            if asked.returncode or not asked.stdout.strip():
+                return
+            time.sleep(0.5)
 
 
 @contextmanager

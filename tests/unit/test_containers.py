@@ -40,6 +40,12 @@ def test_it_installs_as_the_makefile_does_on_an_allowed_python(name: str) -> Non
     assert python and (python[1] or python[2]) in SpecifierSet(project["requires-python"])
 
 
+def test_only_what_is_copied_is_sent_to_the_builder() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert [line for line in lines if line and line[0] not in "#!"] == ["*", "**/__pycache__"]
+    assert {line[1:] for line in lines if line.startswith("!")} == copied("Dockerfile") | {"wheels"}
+
+
 def test_the_image_is_not_run_by_root() -> None:
     lines = RECIPES["Dockerfile"].splitlines()
     assert [line for line in lines if line.startswith("USER ")] == ["USER ddnet"]

@@ -18,6 +18,9 @@ from ddnet.files import write_text
 from ddnet.report import mlflow_live
 from ddnet.report.mlflow_live import NUMBERS, VARIABLE, Training, live, shown
 
+# More than a server takes at once.
+SETTINGS = {"model": {"width": 16}, "many": {f"of{number}": number for number in range(240)}}
+PARAMS = {"model.width": "16"} | {f"many.of{number}": str(number) for number in range(240)}
 HEADER = ",".join(("step", *NUMBERS))
 
 
@@ -26,8 +29,8 @@ def rows(*steps: int) -> str:
 
 
 def training(folder: Path, digest: str = "abc") -> Training:
-    settings = {"model": {"width": 16}, "training": {"steps": 30}}
-    return Training(folder / "history.csv", "toy", "unet-seed0", digest, {"variant": "unet", "seed": "0"}, settings)
+    tags = {"variant": "unet", "seed": "0"}
+    return Training(folder / "history.csv", "toy", "unet-seed0", digest, tags, SETTINGS)
 
 
 def stored(address: str) -> list[Any]:
@@ -64,7 +67,7 @@ def test_a_training_is_seen_while_it_runs_and_goes_on_in_its_run(
             raise KeyboardInterrupt
         [run] = stored(address)
         assert run.info.status == "KILLED" and run.info.run_name == "unet-seed0"
-        assert run.data.params == {"model.width": "16", "training.steps": "30"}
+        assert run.data.params == PARAMS
         assert {"variant": "unet", "seed": "0", "preset": "toy"}.items() <= run.data.tags.items()
         with live(training(tmp_path)):  # resumed: what was reported is not reported again
             write_text(tmp_path / "history.csv", rows(10, 20, 30))
@@ -88,7 +91,7 @@ def test_a_run_whose_settings_did_not_arrive_gets_them_later(tmp_path: Path, mon
     with live(training(tmp_path)):
         pass
     [run] = stored(address)
-    assert run.data.params == {"model.width": "16", "training.steps": "30"}
+    assert run.data.params == PARAMS
     assert run.info.status == "FINISHED" and steps_of(address, run) == [10]
 
 

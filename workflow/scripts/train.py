@@ -39,6 +39,7 @@ with workflow_job(job):
     )
     out, variant = Path(job.output.model).parent, inputs.variant
     tags = {"variant": variant.name, "seed": str(inputs.seed), "fusion": variant.fusion}
+    tags["studies"] = " ".join(variant.study)
     settings = job.params.settings | {"variant": variant.name, "seed": inputs.seed}
     with live(Reported(out / "state" / CURVES, job.wildcards.preset, out.name, inputs.digest(), tags, settings)):
         train_in_processes(inputs, out, devices_per_training())
