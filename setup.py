@@ -5,6 +5,7 @@ All else about this project is said in pyproject.toml.
 
 from __future__ import annotations
 
+import os
 import runpy
 import shutil
 import subprocess
@@ -17,7 +18,12 @@ ROOT = Path(__file__).resolve().parent
 
 
 def commit() -> str:
-    """The commit that the wheel is built from, marked where it has changes; empty outside a repository."""
+    """The commit that the wheel is built from, marked where it has changes; empty outside a repository.
+
+    A container is built without the repository, and says it by DDNET_COMMIT.
+    """
+    if given := os.environ.get("DDNET_COMMIT"):
+        return given
     command = ("git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
