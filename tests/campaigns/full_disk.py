@@ -3,7 +3,8 @@
     python tests/campaigns/full_disk.py --times 30 --out results/reference/reliability
 
 The project lies on a disk of its own (tmpfs, so it needs root) that is made too small, or read-only, at random. After
-each failure every results file must be whole, and the last run must give what an undisturbed run gives. Over an hour for 25 times on two cores.
+each failure every results file must be whole, and the last run must give what an undisturbed run gives. An hour on two
+cores, and more where many runs have room enough.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """The built wheel: it carries the workflow, and `ddnet init` lays out a folder that it runs in."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from ddnet.places import ROOT, WORKFLOW
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +28,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
-    done = subprocess.run([*build, str(folder), str(source)], capture_output=True, text=True)
+    said = os.environ | {"DDNET_COMMIT": COMMIT}  # as the container recipes do, which have no repository either
+    done = subprocess.run([*build, str(folder), str(source)], env=said, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     [wheel] = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -71,4 +75,6 @@ def test_the_workflow_runs_in_a_folder_of_its_own(installed: Path, tmp_path: Pat
     planned = run(installed, study, "snakemake", "all", "-n", "--cores", "2", *smoke)
     assert "train" in planned and "export_mlflow" in planned
     run(installed, study, "snakemake", "results/complexity/smoke/ddnet_1b.json", "--cores", "2", *smoke)
-    assert (study / "results" / "complexity" / "smoke" / "ddnet_1b.json").is_file()
+    made = study / "results" / "complexity" / "smoke"
+    assert (made / "ddnet_1b.json").is_file()
+    assert json.loads((made / "ddnet_1b.manifest.json").read_text())["commit"] == COMMIT
