@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ddnet.arrays import read_npy
+from ddnet.engine.work import shown_work
 from ddnet.errors import DDNetError
 from ddnet.images import FloatArray, read_depth16, to_float, write_depth16, write_image
 from ddnet.photographs import (
@@ -174,7 +175,8 @@ def restore_task(task: Task, network: Loaded, tile: int | None, quality: int, ov
     photo = read_photograph(task.photo)
     _require_suffix(task, photo)
     depth = given_depth(_depth_file(task), photo) if task.depth else None
-    restored, used = network.restore_with_depth(photo.image, depth, tile)
+    with shown_work(network, photo.image, tile, str(task.photo)):
+        restored, used = network.restore_with_depth(photo.image, depth, tile)
     pixels = restored_pixels(restored, photo)
     if task.save_depth and used is not None:
         write_depth16(task.save_depth, used)

@@ -50,6 +50,12 @@ def restore_in_tiles(restore: Restore, image: FloatArray, depth: FloatArray | No
     return total / weights
 
 
+def pixels_in_tiles(height: int, width: int, tile: int) -> int:
+    """How many pixels are restored, those that several tiles share as often as they are."""
+    rows, columns = (sum(min(tile, side) for _ in _starts(side, tile)) for side in (height, width))
+    return rows * columns
+
+
 def _starts(length: int, tile: int) -> Iterator[slice]:
     """Tiles along one side, evenly spread so that the last one ends where the side does."""
     if length <= tile:

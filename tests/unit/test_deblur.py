@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,18 @@ from PIL import Image
 from test_load import fitted_network, run_of
 
 import ddnet
+from ddnet import log
 from ddnet.cli import main
 from ddnet.engine import release
 from ddnet.engine.checkpoint import load_run
 from ddnet.engine.choose import choose
 from ddnet.engine.deblur import given_depth, write_blur
 from ddnet.engine.evaluate import ModelRestorer
+from ddnet.engine.work import shown_work
 from ddnet.errors import DDNetError
 from ddnet.files import read_json, sha256, write_json
 from ddnet.images import read_depth16, read_image, write_depth16
+from ddnet.models import banded
 from ddnet.photographs import read_photograph
 
 
@@ -359,6 +364,28 @@ def test_the_command_takes_runs_from_where_it_is_told(
     assert names("made") == ["ddnet_1b_constant.pt", "ddnet_1b_rendered.pt", "manifest.json"]
     assert main(["release", "--runs", "nowhere"]) == 1
     assert "nowhere: has no run of ddnet_1b_constant" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("variant", "tile", "bands"), [("default", None, False), ("default", None, True),
+                                                        ("default", 96, False), ("unet", None, False)])  # fmt: skip
+def test_how_far_a_photograph_is_is_told_in_percent(
+    variant: str, tile: int | None, bands: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "FIRST_LINE_S", 0.0)
+    monkeypatch.setattr(log, "NEXT_LINE_S", 0.0)
+    monkeypatch.setattr(banded, "SMALLEST_BYTES", 0 if bands else 1 << 60)
+    network = ddnet.load(variant if variant == "default" else run_of(variant))
+    image = np.random.default_rng(0).random((200, 240, 3), np.float32)
+    plain = network.restore(image, tile=tile)
+    with shown_work(network, image, tile, "a.jpg"):
+        assert not caplog.records  # nobody is looking: nothing is counted
+    caplog.set_level(logging.INFO, "ddnet")
+    with shown_work(network, image, tile, "a.jpg"):
+        assert np.array_equal(network.restore(image, tile=tile), plain)
+    percent = [int(re.fullmatch(r"a\.jpg: (\d+) of 100 %, .*", line)[1]) for line in caplog.messages]  # type: ignore[index]
+    assert percent == sorted(percent) and len(set(percent)) > 10
+    # What bands compute twice is counted in; so small a picture computes less twice, and without bands nothing.
+    assert percent[-1] >= (85 if variant == "default" and tile is None else 95)
 
 
 def test_progress_and_signals_are_those_of_every_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from ddnet.cli import main
 from ddnet.engine.bench import Records, Row
 from ddnet.engine.bench_tiles import COLUMNS, KEY, bench_tiles
 from ddnet.engine.load import Loaded
-from ddnet.engine.tiles import _starts, restore_in_tiles
+from ddnet.engine.tiles import _starts, pixels_in_tiles, restore_in_tiles
 from ddnet.errors import DDNetError
 from ddnet.images import FloatArray
 
@@ -25,6 +25,7 @@ def test_tiles_cover_a_side_and_overlap_by_a_quarter_at_least(length: int, tile:
     assert all(part.stop - part.start == min(tile, length) for part in parts)
     for one, two in pairwise(parts):
         assert one.stop - two.start >= tile // 4 and one.start < two.start
+    assert pixels_in_tiles(length, 10, tile) == 10 * sum(part.stop - part.start for part in parts)
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (70, 200), (129, 50), (200, 301)])
