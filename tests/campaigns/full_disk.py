@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +72,14 @@ def forget_results(project: Path) -> None:
 
 
 def disturbed(
-    disk: SmallDisk, wanted: dict[str, str], times: int, seed: int, say: Callable[[str], None]
+    disk: SmallDisk, wanted: dict[str, str], times: int, seed: int, say: Callable[[str], None],
+    arguments: Sequence[str] = SMOKE,
 ) -> dict[str, Any]:  # fmt: skip
-    """Run with too little room until it fails, again and again; then with enough."""
+    """Run the project on `disk` with too little room until it fails, again and again; then with enough.
+
+    Args:
+        wanted: `digests` of an undisturbed run of the same `arguments`.
+    """
     draw, project = random.Random(seed), disk.place / "project"
     ends: Counter[str] = Counter()
     problems: list[str] = []
@@ -83,7 +88,7 @@ def disturbed(
         forbidden = draw.random() < 0.25
         if not forbidden:
             disk.resize(disk.used() + draw.choice((0.02, 0.2, 1.0, 3.0, 8.0, 77.0, 80.0, 90.0)))
-        victim = Victim(project, SMOKE)
+        victim = Victim(project, arguments)
         if forbidden:
             time.sleep(draw.uniform(3.0, 15.0))
             try:
@@ -101,7 +106,7 @@ def disturbed(
         if not status:
             forget_results(project)
         say(f"{number}: {'forbidden' if forbidden else 'full'}, status {status}, {len(after)} files, {lost} taken back")
-    end = Victim(project, SMOKE)
+    end = Victim(project, arguments)
     if end.process.wait():
         problems.append(end.said()[-3000:])
     got = digests(project)
