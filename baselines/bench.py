@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from baselines import build, system_class
 from baselines.deconvolution import deblur_with_map, gaussian_kernel, quantise_sigma
+from ddnet.arrays import write_npy
 from ddnet.config import Baseline
 from ddnet.errors import DDNetError
-from ddnet.files import atomic_path
 from ddnet.plan import cpu_count
 from ddnet.provenance import peak_memory_mib
 
@@ -56,8 +56,8 @@ def write_scene(folder: Path, width: int, height: int) -> None:
     sigma = np.abs(circle_of_confusion_px(rendered.depth_m, spec.lens, side)) / 4  # of equal second moment
     top, left = (side - height) // 2, (side - width) // 2
     middle = (slice(top, top + height), slice(left, left + width))
-    _save(folder / "image.npy", image[middle])
-    _save(folder / "true.npy", sigma[middle])
+    write_npy(folder / "image.npy", np.asarray(image[middle], np.float32))
+    write_npy(folder / "true.npy", np.asarray(sigma[middle], np.float32))
 
 
 def write_stand_in(system: str, file: Path) -> None:
@@ -151,7 +151,7 @@ def measure_part(part: str, baseline: Baseline, folder: Path, weights: Path | No
         system.defocus_map(corner)
         found: list[FloatArray] = []
         facts = measure(lambda: found.append(system.defocus_map(image)))
-        _save(own, found[0])
+        write_npy(own, np.asarray(found[0], np.float32))
         return facts
     sigma = np.load(folder / "true.npy" if true_map else own)
     if part == "plain":
@@ -164,11 +164,6 @@ def measure_part(part: str, baseline: Baseline, folder: Path, weights: Path | No
 def _deconvolve(system: Any, image: FloatArray, sigma: FloatArray) -> FloatArray:
     """What `restore` of a map-based system does after its map."""
     return deblur_with_map(image, sigma, system.method, system.alpha, system.lam, iterations=system.iterations)
-
-
-def _save(file: Path, array: NDArray[Any]) -> None:
-    with atomic_path(file) as temporary:
-        np.save(temporary, np.ascontiguousarray(array, np.float32))
 
 
 def main(argv: list[str] | None = None) -> int:

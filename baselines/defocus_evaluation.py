@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.deconvolution import ALPHA, ITERATIONS, LAMBDA, METHODS, deblur_with_map
+from ddnet.arrays import write_npy
 from ddnet.data.embedded.true_blur import WINDOW, textured, true_sigma
 from ddnet.data.index import Scene
 from ddnet.errors import DDNetError
@@ -111,8 +112,7 @@ def evaluate_map(
         errors += [np.abs(difference).sum(), difference.sum(), truth.sum(dtype=np.float64)]
         lengths.append(truth.size)
         if scene.key in shown:
-            with atomic_path(out / "maps" / scene.dataset / f"{scene.scene}.npy") as temporary:
-                np.save(temporary, sigma)
+            write_npy(out / "maps" / scene.dataset / f"{scene.scene}.npy", sigma)
         rows.append(row)
         log.info("%d/%d %s: mean absolute error %.3f px", number, len(scenes), scene.key, row["mae_px"])
     _write_per_image(out / "per_image.csv", rows)

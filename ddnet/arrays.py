@@ -1,7 +1,8 @@
-"""NumPy's files, read without trust: nothing is unpickled, and each damage is one line."""
+"""NumPy's files: written whole, and read without trust: nothing is unpickled, and each damage is one line."""
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddnet.errors import DDNetError
+from ddnet.files import atomic_path
 
 # What a damaged .npy or .npz raises when it is opened or an entry is read.
 UNREADABLE = (
@@ -44,6 +46,15 @@ def read_npy(path: Path, fix: str, mapped: bool = False) -> NDArray[Any]:
         return array
     except UNREADABLE as error:
         raise DDNetError(f"{path}: not a readable .npy ({_reason(error)}); {fix}") from None
+
+
+def write_npy(path: Path, array: NDArray[Any]) -> None:
+    """An array as .npy, whole or not at all."""
+    # NumPy writes to a file by itself, and of a full disk says no error number, so that nobody would know it for one.
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def read_npz(path: Path, names: Sequence[str], fix: str) -> list[NDArray[Any]]:

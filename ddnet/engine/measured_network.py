@@ -15,13 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from ddnet.arrays import write_npy
 from ddnet.config import Perceptual, Variant
 from ddnet.engine.bench import best_of
 from ddnet.engine.estimate_cost import random_trunk
@@ -134,7 +134,7 @@ def inference(variant: Variant, channels: int, size: tuple[int, int, int], name:
         before = torch.cuda.memory_allocated() / 2**20 if device.type == "cuda" else peak_memory_mib()
         wall, cpu, restored = _timed(device, lambda: run(image, depth))
     peak = _peak_mib(device)
-    np.save(out, restored.float().cpu().contiguous().numpy())
+    write_npy(out, restored.float().cpu().contiguous().numpy())
     return {"wall_s": wall, "cpu_s": cpu, "peak_memory_mib": peak, "work_memory_mib": peak - before}
 
 

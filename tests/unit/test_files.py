@@ -34,6 +34,7 @@ from pathlib import Path
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from ddnet.log import job_log
 import numpy as np, torch
+from ddnet.arrays import write_npy
 from ddnet.files import write_text
 from ddnet.images import write_image
 from ddnet.torch_files import save_torch
@@ -42,6 +43,7 @@ noise = np.random.default_rng(0).random((64, 64, 3)).astype(np.float32)
 write = {
     "text": lambda: write_text(folder / "a.txt", "new" * 5000),
     "picture": lambda: write_image(folder / "a.png", noise),
+    "array": lambda: write_npy(folder / "a.npy", noise),
     "model": lambda: save_torch(folder / "a.pt", {"a": torch.from_numpy(noise)}),
 }[kind]
 with job_log(folder / "job.log"):
@@ -89,7 +91,9 @@ def test_eight_that_write_the_same_file_at_once_leave_one_whole_one(tmp_path: Pa
     assert found["content"] == [found["writer"]] * 2000 and names(tmp_path) == ["a.json"]
 
 
-@pytest.mark.parametrize(("kind", "name"), [("text", "a.txt"), ("picture", "a.png"), ("model", "a.pt")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("text", "a.txt"), ("picture", "a.png"), ("array", "a.npy"), ("model", "a.pt")]
+)
 def test_a_disk_that_takes_no_more_keeps_the_old_file_and_says_so_in_one_line(
     kind: str, name: str, tmp_path: Path
 ) -> None:

@@ -23,13 +23,14 @@ from typing import Any
 
 import numpy as np
 
+from ddnet.arrays import write_npy
 from ddnet.data.embedded.optics import Lens
 from ddnet.data.embedded.render import READ_NOISE, SHOT_NOISE, Rendered, develop, render
 from ddnet.data.embedded.scenes import LOCATIONS, make_scene
 from ddnet.data.embedded.stereo import FOCUS_DISTANCES_M, PHOTOGRAPH, make_stereo, render_stereo
 from ddnet.data.embedded.surfaces import SceneSpec
 from ddnet.errors import DDNetError
-from ddnet.files import atomic_path, sha256, write_json
+from ddnet.files import sha256, write_json
 from ddnet.images import write_image
 
 logger = logging.getLogger(__name__)
@@ -72,8 +73,7 @@ def _write(folder: Path, rendered: Rendered, lens: Lens, seed: int, record: dict
     for name, view in develop(rendered, np.random.default_rng([seed, 3])).items():
         write_image(folder / f"{name}.png", view, bits=16)
         names.append(f"{name}.png")
-    with atomic_path(folder / "depth_m.npy") as temporary:
-        np.save(temporary, rendered.depth_m)
+    write_npy(folder / "depth_m.npy", rendered.depth_m)
     digests = {name: sha256(folder / name) for name in [*names, "depth_m.npy"]}
     noise = {"shot": SHOT_NOISE, "read": READ_NOISE}
     write_json(
