@@ -8,7 +8,7 @@ WORKERS ?= 2
 # uv reads its own settings only; hand it whatever find-links pip is configured with (a CPU wheel of torch, a mirror).
 FIND_LINKS = $${PIP_FIND_LINKS:-$$($(BIN)/pip config get global.find-links 2>/dev/null || true)}
 
-# Some sixty jobs start an interpreter each: let them share compiled modules, whatever the caller's shell says.
+# Tests and runs as a user has them, whatever the caller's shell says.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: all smoke test programs lint audit docs tutorial report install reference release ui clean
@@ -77,7 +77,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "Python 3.11 or 3.12 is needed, this is " + sys.version.split()[0] + "; set PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m compileall -q ddnet baselines # a run's jobs, an interpreter each, only read what is compiled
 	touch $@
 
 clean: ## delete everything made at run time, keeping results/paper and results/reference

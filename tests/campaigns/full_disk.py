@@ -108,7 +108,7 @@ def disturbed(
         say(f"{number}: {'forbidden' if forbidden else 'full'}, status {status}, {len(after)} files, {lost} taken back")
     end = Victim(project, arguments)
     if end.process.wait():
-        problems.append(end.said()[-3000:])
+        problems.append(end.said()[-9000:])
     got = digests(project)
     differing = [name for name in {**wanted, **got} if wanted.get(name) != got.get(name)]
     return {

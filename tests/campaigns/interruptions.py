@@ -93,6 +93,7 @@ class Victim:
         self.project = project
         self.output = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  # as long as the process
         environment = os.environ | {"PYTHONPATH": str(project), "GOMP_SPINCOUNT": "10000"}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as a user has it: what Python stores can be torn, too
         self.process = subprocess.Popen(
             [sys.executable, "-m", "snakemake", *arguments],
             cwd=project, env=environment, stdout=self.output, stderr=subprocess.STDOUT, start_new_session=True,

@@ -54,9 +54,11 @@ def test_a_full_disk_and_a_read_only_one_damage_nothing(whole: tuple[Path, dict[
         project = copy_project(disk.place / "project")
         shutil.copytree(whole[0] / "data" / "weights", project / "data" / "weights")
         found = full_disk.disturbed(disk, whole[1], 2, ROOM_THEN_FORBIDDEN, lambda _: None, ARGUMENTS)
+        compiled = list(project.rglob("*.pyc"))
     finally:
         disk.remove()
-    assert (found["files_differing"], found["problems"]) == ([], [])
+    assert not found["problems"], "\n".join(found["problems"])
+    assert (found["files_differing"], compiled) == ([], [])
     assert found["ends"] == {"full, failed": 1, "forbidden, failed": 1}
 
 

@@ -1,5 +1,11 @@
 import os
+import sys
 from pathlib import Path
+
+# Nothing is compiled into files during a run: on a disk that runs full, Python before 3.12.8 leaves a part of such a
+# file (python/cpython#126606), which no later import gets past. `make install` compiles everything beforehand.
+sys.dont_write_bytecode = True
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 from ddnet.config import (
     load_baselines,
