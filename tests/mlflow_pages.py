@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -27,17 +28,6 @@ class Pages:
     def __init__(self, browser: Any, address: str, experiment: str) -> None:
         self.browser, self.address, self.experiment = browser, address, experiment
         self._open("#/experiments")
-        columns = [f"metrics.`{name}`" for name in METRICS]
-        # What the page keeps when somebody has closed the assistant, and ticked these columns.
-        kept = {
-            "mlflow.assistant.panelOpen_v1": "false",
-            "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",
-            f'MLflowLocalStorage-1.1-ExperimentPage-["{experiment}"]-ReactComponentState': json.dumps(
-                {"selectedColumns": columns}
-            ),
-        }
-        for name, value in kept.items():
-            browser.execute_script("localStorage.setItem(arguments[0], arguments[1])", name, value)
 
     def _open(self, page: str) -> None:
         self.browser.get("about:blank")  # the rest of the address alone would load nothing anew
@@ -57,9 +47,24 @@ class Pages:
         return bool(self.until(lambda _: all(word in self.text for word in words)))
 
     def runs(self) -> None:
-        """The list of runs, with the studies folded up."""
+        """The list of runs, with the studies folded up, whatever was unfolded before."""
+        columns = {"selectedColumns": [f"metrics.`{name}`" for name in METRICS]}
+        # What the page keeps when somebody has closed the assistant, and ticked these columns.
+        kept = {
+            "mlflow.assistant.panelOpen_v1": "false",
+            "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",
+            f'MLflowLocalStorage-1.1-ExperimentPage-["{self.experiment}"]-ReactComponentState': json.dumps(columns),
+        }
+        for name, value in kept.items():
+            self.browser.execute_script("localStorage.setItem(arguments[0], arguments[1])", name, value)
         self._open(f"#/experiments/{self.experiment}/runs")
         self.says("matching runs")
+
+    def search(self, words: str) -> None:
+        """Type into the search box above the list of runs."""
+        box = self.until(lambda b: b.find_element(By.CSS_SELECTOR, "input[type=search][placeholder*='metrics.']"))
+        box.click()
+        box.send_keys(words, Keys.ENTER)
 
     def _row(self, run: str) -> str:
         """The number of a run's row; the grid is in two parts, which share it."""

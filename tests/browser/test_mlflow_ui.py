@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from mlflow_pages import METRICS, Pages
 from mlflow_server import documented, mlflow_ui
 from selenium import webdriver
 from test_report_mlflow import Setup
+
+from ddnet.places import ROOT
 
 FIRST, SECOND = "ddnet_1b-seed0", "unet-seed0"
 
@@ -51,6 +54,15 @@ def test_runs_are_listed_by_study_with_their_metrics_and_two_are_compared(pages:
     pages.tick(SECOND)
     pages.press("Compare")
     assert pages.says("Comparing 2 Runs", "Run details", FIRST, SECOND)
+
+
+def test_the_runs_of_any_study_are_found_by_its_name(pages: Pages) -> None:
+    [words] = re.findall(r"`(tags\.studies .+?)`", (ROOT / "docs" / "mlflow.md").read_text())
+    pages.runs()
+    pages.search(words)
+    pages.until(lambda _: "3 matching runs" in pages.text and "blurred" not in pages.text)  # with their study
+    pages.unfold("study-modules")
+    assert pages.says(FIRST) and SECOND not in pages.text
 
 
 def test_a_run_shows_its_restored_pictures_and_its_tables(pages: Pages, setup: Setup) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +53,10 @@ def finish(process: subprocess.Popen[str], seconds: float) -> str:
     return output
 
 
+def jobs_of(slurm: LocalSlurm, project: Path) -> list[dict[str, str]]:
+    return [job for job in slurm.jobs() if job["WorkDir"] == str(project)]
+
+
 def test_a_dry_run_asks_for_gpus_and_groups_what_is_short(tmp_path: Path) -> None:
     project = copy_project(tmp_path / "project")
     for profile in ("workflow/profiles/slurm", "slurm"):
@@ -66,12 +71,24 @@ def test_jobs_go_through_slurm_with_what_they_ask_for(slurm: LocalSlurm, tmp_pat
     targets = ["data/smoke/index.csv", *(f"results/complexity/smoke/{name}.json" for name in ("unet", "unet_rcab"))]
     finish(start(slurm, project, *targets), 240)
     assert all((project / target).is_file() for target in targets)
-    jobs = [job for job in slurm.jobs() if job["WorkDir"] == str(project)]
+    jobs = jobs_of(slurm, project)
     assert len(jobs) == 3, jobs  # two of the data; both counts share one
     assert {job["JobState"] for job in jobs} == {"COMPLETED"}
     by_rule = {job["Comment"]: job for job in jobs}
     render = next(job for comment, job in by_rule.items() if "render_scenes" in comment)
     assert (render["CPUs/Task"], render["TimeLimit"], render["MinMemoryNode"]) == ("2", "01:00:00", "1000M")
+
+
+@pytest.mark.slow
+def test_the_whole_preset_goes_through_slurm(slurm: LocalSlurm, tmp_path: Path) -> None:
+    project = copy_project(tmp_path / "project")
+    finish(start(slurm, project, "all"), 3600)
+    states = Counter(job["JobState"] for job in jobs_of(slurm, project))
+    assert states.keys() == {"COMPLETED"} and states.total() > 30, states
+    assert (project / "results" / "report" / "smoke" / "index.html").is_file()
+    # What a cluster has made counts as made here, too.
+    said = snakemake(project, "all", "-n", "--cores", "2", *PROFILE[2:])
+    assert "Nothing to be done" in said, said[-3000:]
 
 
 @pytest.mark.slow
@@ -86,7 +103,7 @@ def test_a_preempted_training_goes_on_from_its_saved_state(slurm: LocalSlurm, tm
         deadline, number = time.monotonic() + 600, ""
         while not (number and log.is_file() and "step" in log.read_text().lower()):
             assert time.monotonic() < deadline and running.poll() is None, "no training began"
-            mine = [job for job in slurm.jobs() if "rule_train_" in job.get("Comment", "")]
+            mine = [job for job in jobs_of(slurm, project) if "rule_train_" in job.get("Comment", "")]
             number = mine[-1]["JobId"] if mine and mine[-1]["JobState"] == "RUNNING" else ""
             time.sleep(0.5)
         slurm.command("scancel", "--signal=USR1", number)
@@ -95,7 +112,7 @@ def test_a_preempted_training_goes_on_from_its_saved_state(slurm: LocalSlurm, tm
         if running.poll() is None:
             running.terminate()
             running.wait(60)
-    trainings = [job for job in slurm.jobs() if "rule_train_" in job.get("Comment", "")]
+    trainings = [job for job in jobs_of(slurm, project) if "rule_train_" in job.get("Comment", "")]
     assert [job["JobState"] for job in trainings] == ["FAILED", "COMPLETED"]
     assert trainings[0]["TresPerJob"].endswith("gpu:1")
     assert "resuming at step" in log.read_text()
