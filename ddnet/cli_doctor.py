@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -52,12 +53,19 @@ def doctor(arguments: argparse.Namespace) -> None:
     _data(plan, SOURCES)
     print(_finished(plan))
     if other := _other_versions():
-        _say("note", f"other versions than constraints.txt: {', '.join(other)}; numbers may differ, run `make install`")
+        _say("note", f"other versions than constraints.txt: {', '.join(other)}; numbers may differ, run `{_install()}`")
     problems = list(_problems())
     for problem in problems:
         _say("problem", problem)
     if problems:
         raise DDNetError(f"not all is as it should be (problems: {len(problems)}); the lines above say the way out")
+
+
+def _install() -> str:
+    """The command that installs what the lock file pins, in a checkout or beside a wheel."""
+    if (PROJECT / "Makefile").is_file():
+        return "make install"
+    return f"pip install -c {shlex.quote(os.path.relpath(PROJECT / 'constraints.txt'))} ddnet-bench"
 
 
 def _version(package: str) -> str:
@@ -71,7 +79,7 @@ def _problems() -> Iterator[str]:
     """What would make a run fail."""
     missing = [package for package in ("torch", *PACKAGES) if not _version(package)]
     if missing:
-        yield f"not installed: {', '.join(missing)}; run `make install`"
+        yield f"not installed: {', '.join(missing)}; run `{_install()}`"
     place = _data_folder()
     if (free := shutil.disk_usage(place).free) < LEAST_FREE:
         yield f"{format_bytes(free)} free in {place.resolve()}; free some, or make data/ a link to a larger disk"

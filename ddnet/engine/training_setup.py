@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -116,6 +117,8 @@ def _fabric(spec: Training) -> Any:
         fabric_class = import_module("lightning_fabric").Fabric
     except ImportError:
         fabric_class = import_module("lightning.fabric").Fabric
+    # On a machine with Slurm's commands it advises to start processes by srun; a job's come from torch.distributed.run.
+    warnings.filterwarnings("ignore", message="The `srun` command is available")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if spec.batch % processes:
         raise DDNetError(

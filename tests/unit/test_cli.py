@@ -136,6 +136,19 @@ def test_doctor_finds_what_would_make_a_run_fail(
     assert found.err == "ddnet: not all is as it should be (problems: 2); the lines above say the way out\n"
 
 
+def test_doctor_s_way_to_the_pinned_versions_is_one_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "constraints.txt").write_text("pytest==0.1\n")
+    monkeypatch.setattr(cli_doctor, "PROJECT", tmp_path)
+    for command in ("pip install -c constraints.txt ddnet-bench", "make install"):
+        assert main(["doctor"]) == 0
+        shown = capsys.readouterr().out
+        assert "(pinned: 0.1)" in shown and f"numbers may differ, run `{command}`" in shown
+        (tmp_path / "Makefile").touch()  # for the second turn: a checkout
+
+
 def test_a_job_s_error_is_one_line_in_its_log(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "job.log"
     with pytest.raises(SystemExit) as ended, job_log(log):

@@ -1,4 +1,5 @@
 import csv
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -303,3 +304,14 @@ def test_a_compiled_network_trains_alike_and_is_saved_as_itself(inputs: Inputs, 
     assert eager.keys() == compiled.keys()
     for name, tensor in eager.items():
         torch.testing.assert_close(compiled[name], tensor, rtol=0, atol=1e-5)
+
+
+def test_a_machine_with_slurm_s_commands_is_given_no_advice_on_them(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    command = tmp_path / "srun"
+    command.write_text("#!/bin/sh\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    train(replace(inputs, training=inputs.training.model_copy(update={"steps": 2})), tmp_path / "run")
+    assert not [str(warning.message) for warning in recwarn if "srun" in str(warning.message)]
