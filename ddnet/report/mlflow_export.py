@@ -21,6 +21,7 @@ import numpy as np
 from ddnet.errors import DDNetError
 from ddnet.files import alone
 from ddnet.images import read_image, write_image
+from ddnet.log import Progress
 from ddnet.report.collect import RunRef, VariantInfo
 from ddnet.report.mlflow_items import Item, run_item, study_item
 
@@ -221,9 +222,11 @@ def export(
         parents = {
             item.tags["study"]: _write_once(store, item, existing.get(item.key, []), None, report) for item in studies
         }
+        progress = Progress("MLflow", len(items), "runs")
         for ref, item in zip(runs, items, strict=True):
             parent = next((parents[study] for study in home.get(ref.name, ())), None)
             _write_once(store, item, existing.get(item.key, []), parent, report)
+            progress.advance()
     log.info(
         "MLflow: %d created, %d replaced, %d unchanged",
         len(report.created), len(report.replaced), len(report.unchanged),

@@ -14,6 +14,7 @@ from ddnet.data.index import Scene, panel_scenes
 from ddnet.errors import DDNetError
 from ddnet.files import atomic_path
 from ddnet.images import FloatArray, quantise, read_depth16, read_image
+from ddnet.log import Progress
 from ddnet.plan import slug
 from ddnet.report.collect import RunRef
 from ddnet.report.panels import PanelScene, depth_scale, psnr_of, reduced
@@ -104,6 +105,7 @@ def write_pictures(shown: PageScenes, images: pd.DataFrame, folder: Path, link: 
     """
     psnr, described = _scene_values(images), []
     limits = {source: depth_scale([_panel(s, maps) for s in shown.scenes])[0] for source, maps in shown.depths.items()}
+    progress = Progress("page", len(shown.scenes), "scenes")
     for number, scene in enumerate(shown.scenes):
         place = f"{scene.dataset}/{number:03d}"
 
@@ -141,6 +143,7 @@ def write_pictures(shown: PageScenes, images: pd.DataFrame, folder: Path, link: 
                 "depths": maps,
             }
         )
+        progress.advance()
     return described
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 from report_page import SmallPage
 from report_runs import psnr
 
+from ddnet import log
 from ddnet.data.index import Scene
 from ddnet.errors import DDNetError
 from ddnet.images import read_image, write_image
@@ -85,6 +87,18 @@ def test_a_page_made_again_is_the_same_and_nothing_old_is_left(small: SmallPage)
     after = everything()
     assert before.keys() == after.keys()
     assert all(before[name] == after[name] for name in before if name != "index.html")
+
+
+def test_how_far_the_page_s_pictures_are_is_logged(
+    small: SmallPage, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "FIRST_LINE_S", 0.0)
+    monkeypatch.setattr(log, "NEXT_LINE_S", 0.0)
+    caplog.set_level(logging.INFO, "ddnet")
+    shown = small.inputs.shown
+    write_pictures(shown, collect(shown.runs), tmp_path, "pictures")
+    count = len(shown.scenes)
+    assert [line.split(",")[0] for line in caplog.messages] == [f"page: {n + 1} of {count} scenes" for n in range(count)]
 
 
 def test_what_a_method_lacks_is_left_out_and_a_wrong_size_is_said(small: SmallPage, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 import sqlite3
@@ -19,6 +20,7 @@ import requests
 from mlflow_server import mlflow_ui
 from report_runs import MANIFEST, VARIANTS, make_world
 
+from ddnet import log
 from ddnet.errors import DDNetError
 from ddnet.images import bit_depth, read_image, read_raw_rgb, write_image
 from ddnet.report.collect import read_json
@@ -133,6 +135,17 @@ def test_curves_are_stored_by_step(setup: Setup) -> None:
     assert [point.step for point in history] == expected["step"].to_list()
     assert [point.value for point in history] == pytest.approx(expected["val_psnr"].to_list())
     assert "val_l1" not in run.data.metrics  # all NaN
+
+
+def test_how_far_an_export_is_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "FIRST_LINE_S", 0.0)
+    monkeypatch.setattr(log, "NEXT_LINE_S", 0.0)
+    caplog.set_level(logging.INFO, "ddnet")
+    Setup(tmp_path).export()
+    said = [line for line in caplog.messages if " runs, " in line]
+    assert [line[: len("MLflow: 1 of 5 runs")] for line in said] == [f"MLflow: {n} of 5 runs" for n in range(1, 6)]
 
 
 def test_second_export_changes_nothing_then_only_what_changed_is_replaced(setup: Setup) -> None:
