@@ -98,7 +98,8 @@ def test_how_far_the_page_s_pictures_are_is_logged(
     shown = small.inputs.shown
     write_pictures(shown, collect(shown.runs), tmp_path, "pictures")
     count = len(shown.scenes)
-    assert [line.split(",")[0] for line in caplog.messages] == [f"page: {n + 1} of {count} scenes" for n in range(count)]
+    wanted = [f"page: {done} of {count} scenes" for done in range(1, count + 1)]
+    assert [line.split(",")[0] for line in caplog.messages] == wanted
 
 
 def test_what_a_method_lacks_is_left_out_and_a_wrong_size_is_said(small: SmallPage, tmp_path: Path) -> None:
