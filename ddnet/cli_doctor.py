@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from ddnet.config import DpddData, load_sources, source_of
 from ddnet.errors import DDNetError
 from ddnet.gpu import visible_gpus
 from ddnet.log import format_bytes
-from ddnet.places import CONFIG, PROJECT
+from ddnet.places import CONFIG, PROJECT, install_command
 from ddnet.plan import Plan, memory_mb
 
 PACKAGES = ("torchvision", "lightning-fabric", "lpips", "ptflops", "scikit-image", "snakemake", "mlflow")
@@ -53,19 +52,15 @@ def doctor(arguments: argparse.Namespace) -> None:
     _data(plan, SOURCES)
     print(_finished(plan))
     if other := _other_versions():
-        _say("note", f"other versions than constraints.txt: {', '.join(other)}; numbers may differ, run `{_install()}`")
+        _say(
+            "note",
+            f"other versions than constraints.txt: {', '.join(other)}; numbers may differ, run `{install_command()}`",
+        )
     problems = list(_problems())
     for problem in problems:
         _say("problem", problem)
     if problems:
         raise DDNetError(f"not all is as it should be (problems: {len(problems)}); the lines above say the way out")
-
-
-def _install() -> str:
-    """The command that installs what the lock file pins, in a checkout or beside a wheel."""
-    if (PROJECT / "Makefile").is_file():
-        return "make install"
-    return f"pip install -c {shlex.quote(os.path.relpath(PROJECT / 'constraints.txt'))} ddnet-bench"
 
 
 def _version(package: str) -> str:
@@ -79,7 +74,7 @@ def _problems() -> Iterator[str]:
     """What would make a run fail."""
     missing = [package for package in ("torch", *PACKAGES) if not _version(package)]
     if missing:
-        yield f"not installed: {', '.join(missing)}; run `{_install()}`"
+        yield f"not installed: {', '.join(missing)}; run `{install_command()}`"
     place = _data_folder()
     if (free := shutil.disk_usage(place).free) < LEAST_FREE:
         yield f"{format_bytes(free)} free in {place.resolve()}; free some, or make data/ a link to a larger disk"

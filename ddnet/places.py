@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 
 # The folder that holds the packages `ddnet` and `baselines`: a checkout, or site-packages.
@@ -22,3 +24,13 @@ def _project() -> Path:
 
 PROJECT = _project()
 CONFIG = PROJECT / "workflow" / "config"
+
+
+def install_command(extra: str = "") -> str:
+    """What a user types to have the pinned versions, in a checkout or beside a wheel; with those of an extra."""
+    checkout = (PROJECT / "Makefile").is_file()
+    if checkout and not extra:
+        return "make install"
+    pins = shlex.quote(os.path.relpath(PROJECT / "constraints.txt"))
+    what = shlex.quote(f"{'.' if checkout else 'ddnet-bench'}{f'[{extra}]' if extra else ''}")
+    return f"pip install -c {pins} {'-e ' if checkout else ''}{what}"

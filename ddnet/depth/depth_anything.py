@@ -24,6 +24,7 @@ from ddnet.depth._base import (
 )
 from ddnet.errors import DDNetError
 from ddnet.images import FloatArray
+from ddnet.places import install_command
 from ddnet.tensors import to_array, to_tensor
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
@@ -161,7 +162,8 @@ def _load_network(folder: Path) -> torch.nn.Module:
     except ImportError as error:
         reason = str(error).splitlines()[0]
         raise DDNetError(
-            f"depth source 'depth_anything' needs the package transformers: pip install transformers ({reason})"
+            f"depth source 'depth_anything' needs the package transformers ({reason}); "
+            f"install it: {install_command('depth-anything')}"
         ) from None
     logging.set_verbosity_error()
     logging.disable_progress_bar()

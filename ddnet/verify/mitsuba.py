@@ -21,6 +21,7 @@ from ddnet.data.embedded.optics import Lens, inverse_depth_of_plane
 from ddnet.data.embedded.surfaces import SceneSpec, Surface, Vector
 from ddnet.data.embedded.textures import FloatArray
 from ddnet.errors import DDNetError
+from ddnet.places import install_command
 
 VARIANT = "scalar_rgb"  # runs on any processor
 BEYOND = 1.8  # how far outside the frame an endless plane goes on, in half frames
@@ -35,9 +36,7 @@ def load() -> Any:
     try:
         mitsuba: Any = import_module("mitsuba")
     except ImportError as error:
-        raise DDNetError(
-            f"mitsuba cannot be imported ({error}); install it: pip install -c constraints.txt -e '.[verify]'"
-        ) from None
+        raise DDNetError(f"mitsuba cannot be imported ({error}); install it: {install_command('verify')}") from None
     mitsuba.set_variant(VARIANT)
     mitsuba.set_log_level(mitsuba.LogLevel.Error)
     return mitsuba

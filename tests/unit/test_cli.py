@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ddnet import cli_doctor, cli_list
+from ddnet import cli_doctor, cli_list, places
 from ddnet.cli import main
 from ddnet.errors import DDNetError
 from ddnet.log import job_log
@@ -141,11 +141,16 @@ def test_doctor_s_way_to_the_pinned_versions_is_one_that_is_there(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "constraints.txt").write_text("pytest==0.1\n")
-    monkeypatch.setattr(cli_doctor, "PROJECT", tmp_path)
-    for command in ("pip install -c constraints.txt ddnet-bench", "make install"):
+    for module in (cli_doctor, places):
+        monkeypatch.setattr(module, "PROJECT", tmp_path)
+    for command, extra in (
+        ("pip install -c constraints.txt ddnet-bench", "pip install -c constraints.txt 'ddnet-bench[verify]'"),
+        ("make install", "pip install -c constraints.txt -e '.[verify]'"),
+    ):
         assert main(["doctor"]) == 0
         shown = capsys.readouterr().out
         assert "(pinned: 0.1)" in shown and f"numbers may differ, run `{command}`" in shown
+        assert places.install_command("verify") == extra
         (tmp_path / "Makefile").touch()  # for the second turn: a checkout
 
 
