@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -101,6 +102,28 @@ def test_the_run_prints_the_table_of_claims(project: Path) -> None:
 def test_a_second_run_has_nothing_to_do(project: Path) -> None:
     assert planned(project, SMOKE) == Counter()
     assert "Nothing to be done" in snakemake(project, "all", "--cores", "2", "--configfile", SMOKE)
+
+
+def test_snakemake_s_report_shows_every_output_with_its_caption_and_provenance(project: Path, tmp_path: Path) -> None:
+    said = snakemake(project, "--report", str(tmp_path / "report.html"), "--configfile", SMOKE)
+    assert "Report created." in said and "Warning" not in said, said[-3000:]
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+
+    def given(variable: str) -> dict[str, Any]:
+        begin = f"var {variable} = "
+        found: dict[str, Any] = json.JSONDecoder().raw_decode(page, page.index(begin + '{"') + len(begin))[0]
+        return found
+
+    counts = {name: sum(map(len, parts.values())) for name, parts in given("categories").items()}
+    figures = 2 * (5 * len(PLAN.settings.studies) + 1)  # PNG and PDF, and the comparison of defocus maps
+    assert counts == {
+        "Page of results": 1, "Tables": len(PLAN.tables) + 1, "Figures": figures,
+        "Depth": 3, "Model cards": len(PLAN.runs(PLAN.selected)),  # estimated, true, constant
+    }  # fmt: skip
+    shown = given("results")
+    assert len(shown) == sum(counts.values())
+    assert all(len(result["caption"]) > 40 for result in shown.values())
+    assert all(result["job_properties"]["rule"] for result in shown.values())
 
 
 def test_tables_and_summaries_agree_with_the_per_image_files(project: Path) -> None:
