@@ -1,10 +1,10 @@
 """Let the disk run full, or forbid writing, at random moments of a run; then give room and run the same command again.
 
-    python tests/campaigns/full_disk.py --times 30 --out results/reference/reliability
+    python tests/campaigns/full_disk.py --times 12 --out results/reference/reliability
 
 The project lies on a disk of its own (tmpfs, so it needs root) that is made too small, or read-only, at random. After
-each failure every results file must be whole, and the last run must give what an undisturbed run gives. An hour on two
-cores, and more where many runs have room enough.
+each failure every results file must be whole, and the last run must give what an undisturbed run gives. Half an hour on
+two cores, and more where many runs have room enough.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def disturbed(
 def main() -> int:
     """The campaign; the exit status says whether anything was lost or said badly."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, default=30)
+    parser.add_argument("--times", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for full_disk.json")
     given = parser.parse_args()
