@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 from ddnet.places import ROOT
 
-EXTRAS = {"transformers": "depth-anything", "mitsuba": "verify"}  # imported where they are asked for
+EXTRAS = {"transformers": "depth-anything"}  # imported where it is asked for
 OWN = {"ddnet", "baselines", "snakemake"}
 
 
