@@ -64,9 +64,9 @@ reference: ## copy the record of a finished run into results/reference/$(NAME)
 	cd results/systems/embedded && $(RECORDS) | tar -cf - -T - | tar -xf - -C $(KEPT)/systems
 	cd results/defocus_maps/embedded && $(RECORDS) | tar -cf - -T - | tar -xf - -C $(KEPT)/defocus_maps
 
-RUNS ?= results/runs/embedded
-release: $(VENV)/installed ## the networks that the package carries, from a finished run of the default preset
-	$(BIN)/ddnet release --runs $(RUNS)
+release: $(VENV)/installed ## train the networks that the package carries, and take them in
+	$(BIN)/snakemake --cores $(CORES) release --configfile workflow/config/release.yaml
+	$(BIN)/ddnet release
 
 ui: $(VENV)/installed ## browse the runs in MLflow
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///results/mlflow.db --workers 1

@@ -5,6 +5,7 @@ snakemake --cores 8 all --configfile workflow/config/paper.yaml            DPDD 
 snakemake --cores 8 all --configfile workflow/config/smoke.yaml            the whole graph, tiny
 snakemake --cores 8 all --config seeds=5                                   any setting, checked
 snakemake --cores 8 controls readings fusions                              Tables S4, S5 and S6
+snakemake --cores 8 release --configfile workflow/config/release.yaml      the networks that the package carries
 """
 
 from snakemake.utils import min_version
@@ -29,6 +30,7 @@ localrules:
     controls,
     readings,
     fusions,
+    release,
 
 
 rule all:
@@ -58,3 +60,8 @@ for study in ("controls", "readings", "fusions"):
             study
         input:
             study_files(study),
+
+
+rule release:
+    input:
+        run_files([WITHOUT_DEPTH, WITH_DEPTH], "per_image.csv"),

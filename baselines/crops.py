@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ddnet.config import Recipe
 from ddnet.data.patch_set import PatchSet, Place
+from ddnet.data.photometric import augment_photometric
 from ddnet.errors import DDNetError
 
 # IFAN's augmentation, by its published code: how often, and how much.
@@ -75,6 +76,7 @@ class Crops(PatchSet):
         if "grey" in recipe.augment:
             chosen = torch.from_numpy(rng.random(recipe.batch) < GREY_SHARE).to(self.device)[:, None, None, None]
             pictures = [torch.where(chosen, _grey(pixels), pixels) for pixels in pictures]
+        pictures = augment_photometric(pictures, recipe.photometric, [recipe.seed, step, 2], recipe.batch)
         image, target, *views = pictures
         if "noise" in recipe.augment:
             sigma = rng.uniform(*NOISE_SIGMA, recipe.batch) * (rng.random(recipe.batch) < NOISE_SHARE)

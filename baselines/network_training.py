@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from baselines.residual import learn_difference, start_as_identity
 from ddnet.config import Perceptual, Recipe
 from ddnet.data.index import Scene
 from ddnet.data.patch_set import PatchSet, training_set_place
+from ddnet.engine.average import WeightAverage
 from ddnet.engine.checkpoint import load_state, save_state, whole_state
 from ddnet.errors import DDNetError
 from ddnet.files import atomic_path, sha256
@@ -73,6 +75,7 @@ class Setup:
     system: NetworkSystem
     validation: Sequence[Scene]
     steps: int
+    average: WeightAverage | None
 
     @property
     def device(self) -> torch.device:
@@ -168,7 +171,8 @@ def setup(kind: type[NetworkSystem], validation: Sequence[Scene], patches: Path,
         decoupled_weight_decay=True,
     )
     steps = recipe.steps or (recipe.epochs or 1) * crops.steps_per_epoch(recipe.batch)
-    return Setup(kind, recipe, objective, optimiser, crops, system, validation, steps)
+    average = WeightAverage(system.model, recipe.average) if recipe.average else None
+    return Setup(kind, recipe, objective, optimiser, crops, system, validation, steps, average)
 
 
 def train_step(parts: Setup, step: int) -> float:
@@ -190,6 +194,8 @@ def train_step(parts: Setup, step: int) -> float:
     if parts.recipe.clip is not None:
         nn.utils.clip_grad_norm_(parts.objective.learned(), parts.recipe.clip)
     parts.optimiser.step()
+    if parts.average:
+        parts.average.update()
     return float(loss.detach())
 
 
@@ -219,13 +225,15 @@ def fit(parts: Setup, progress: Progress, best: dict[str, Tensor], save: Callabl
                 )
             progress.seconds = before + time.perf_counter() - began
             if progress.step % every == 0 or progress.step == parts.steps:
-                psnr, mean = validate(parts), float(np.mean(progress.losses))
+                with parts.average.in_use() if parts.average else nullcontext():
+                    psnr, mean = validate(parts), float(np.mean(progress.losses))
+                    state = {
+                        name: value.detach().cpu().clone() for name, value in parts.system.model.state_dict().items()
+                    }
                 progress.seconds = before + time.perf_counter() - began
                 progress.history.append([progress.step, rate, mean, psnr, progress.seconds])
                 if psnr > progress.best_psnr:
-                    progress.best_psnr, progress.best_step = psnr, progress.step
-                    state = parts.system.model.state_dict()
-                    best = {name: value.detach().cpu().clone() for name, value in state.items()}
+                    progress.best_psnr, progress.best_step, best = psnr, progress.step, state
                 left = (time.perf_counter() - began) / (progress.step - at_start) * (parts.steps - progress.step)
                 log.info(
                     "%s: step %d/%d  loss %.5f  val %.2f dB (best %.2f)  ETA %d:%02d",
@@ -308,6 +316,7 @@ def _save(path: Path, digest: str, parts: Setup, progress: Progress, best: dict[
     state = {
         "objective": parts.objective.state_dict(),
         "optimiser": parts.optimiser.state_dict(),
+        "average": parts.average.state_dict() if parts.average else None,
         "progress": vars(progress),
         "best": best,
         "rng": torch.get_rng_state(),
@@ -323,6 +332,8 @@ def _resume(path: Path, digest: str, parts: Setup) -> tuple[Progress, dict[str, 
     with whole_state(path):
         parts.objective.load_state_dict(state["objective"])
         parts.optimiser.load_state_dict(state["optimiser"])
+        if parts.average:
+            parts.average.load_state_dict(state["average"])
         torch.set_rng_state(state["rng"])
         if state["rng_cuda"] is not None:
             torch.cuda.set_rng_state(state["rng_cuda"])

@@ -25,7 +25,7 @@ from ddnet.plan import TABLES
 from ddnet.plan_systems import system_needs
 from ddnet.registry import did_you_mean, names, resolve
 
-PRESETS = ("embedded", "smoke", "paper", "paper-short", "folder")
+PRESETS = ("embedded", "smoke", "paper", "paper-short", "folder", "release")
 LISTABLE = ("variants", "fusions", "depth", "metrics", "baselines", "datasets", "presets", "studies")
 # What `describe` knows, by the word for one of them, in the order in which it looks.
 KINDS = {

@@ -11,7 +11,7 @@ from ddnet.places import ROOT
 
 
 def release(arguments: argparse.Namespace) -> None:
-    """Take the networks that the package carries from a finished run of the default preset."""
+    """Take the networks that the package carries from finished runs of the preset `release`."""
     from ddnet.engine.release import RELEASE, make_release
 
     if not (ROOT / "Snakefile").is_file():
@@ -27,6 +27,6 @@ def release(arguments: argparse.Namespace) -> None:
 def add_parser(commands: Any) -> None:
     """Add `release` to the commands of `ddnet`; not listed, since users have no need of it."""
     make = commands.add_parser("release", description="Networks of finished runs into the package that carries them.")
-    default = Path("results/runs/embedded")
+    default = Path("results/runs/release")
     make.add_argument("--runs", type=Path, default=default, help=f"a preset's runs (default: {default})")
     make.set_defaults(run=release)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from ddnet.config._base import Strict, explain, merge
-from ddnet.config.settings import Perceptual, Training
+from ddnet.config.settings import Decay, Perceptual, Photometric, Training
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -37,6 +37,8 @@ class Recipe(Strict):
     augment: tuple[Literal["turns", "noise", "grey", "scale"], ...] = Field(
         (), description="flips and quarter turns; IFAN's three others"
     )
+    photometric: Photometric = Photometric()
+    average: Decay | None = None
     width: int | None = Field(None, ge=1, description="channels at full resolution; null: the published network's")
     sizes: dict[str, int] = Field({}, description="further numbers that give the network's shape, such as levels")
     output: Literal["published", "residual"] = Field(
@@ -78,5 +80,7 @@ def common_recipe(training: Training) -> Recipe:
         epochs=training.epochs,
         batch=training.batch,
         augment=("turns",) if training.augment else (),
+        photometric=training.photometric,
+        average=training.average,
         validate_every=training.validate_every,
     )

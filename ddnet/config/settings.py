@@ -151,6 +151,29 @@ class Perceptual(Strict):
     channel_order: Literal["rgb", "bgr"] = Field("rgb", description="the released code feeds bgr")
 
 
+class Photometric(Strict):
+    """What cameras and files do to images, drawn anew for each training crop; rendered scenes know none of it."""
+
+    exposure: float = Field(
+        0.0, ge=0, le=4, description="input and target alike: stops more or less, at most, of sRGB values"
+    )
+    contrast: float = Field(
+        0.0, ge=0, lt=1, description="input and target alike: differences to the crop's mean times 1 ± this, at most"
+    )
+    noise: float = Field(0.0, ge=0, le=0.5, description="input alone: largest sigma of Gaussian noise, in [0, 1]")
+    jpeg: int | None = Field(
+        None, ge=1, le=100, description="lowest quality of the JPEG that half of the inputs pass through; null: none"
+    )
+
+
+Decay = Annotated[
+    float,
+    Field(
+        gt=0, lt=1, description="per step, of a moving average of the weights that is validated and kept; null: none"
+    ),
+]
+
+
 class Training(Strict):
     """Optimisation, the same for every variant of a preset."""
 
@@ -163,6 +186,8 @@ class Training(Strict):
     warmup: int = Field(0, ge=0, description="steps of linear warm-up")
     perceptual: Perceptual = Perceptual()
     augment: bool = Field(False, description="random flips and quarter turns")
+    photometric: Photometric = Photometric()
+    average: Decay | None = None
     validate_every: float = Field(1 / 45, gt=0, le=1, description="fraction of the training between validations")
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     compile: bool = Field(

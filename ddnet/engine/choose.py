@@ -6,9 +6,10 @@ from pathlib import Path
 
 from ddnet.config import find_variant, load_variants
 from ddnet.engine.load import CARRIED, RELEASED, RUNS, Loaded, finished_runs, load, merit
-from ddnet.engine.release import WITH_DEPTH, WITHOUT_DEPTH, carried_facts
+from ddnet.engine.release import carried_facts
 from ddnet.errors import DDNetError
 from ddnet.places import CONFIG
+from ddnet.plan import WITH_DEPTH, WITHOUT_DEPTH
 
 # A map of one's own is nothing to networks that learned to look at none.
 UNGUIDED = ("constant", "shuffled")

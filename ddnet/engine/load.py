@@ -19,7 +19,7 @@ from ddnet.engine.compared import compared_systems
 from ddnet.engine.evaluate import ModelRestorer, Restorer, best_device
 from ddnet.engine.fetch_data import WEIGHTS, folder_of
 from ddnet.engine.picture_depth import PictureDepth, preset_of, project_of
-from ddnet.engine.release import RELEASE, WITH_DEPTH, WITHOUT_DEPTH, load_carried
+from ddnet.engine.release import RELEASE, load_carried
 from ddnet.engine.tiles import restore_in_tiles
 from ddnet.errors import DDNetError
 from ddnet.fetch import scan_folder
@@ -27,6 +27,7 @@ from ddnet.images import FloatArray
 from ddnet.memory import out_of_memory
 from ddnet.models.released import load_released
 from ddnet.places import CONFIG, ROOT
+from ddnet.plan import WITH_DEPTH, WITHOUT_DEPTH
 from ddnet.plan_systems import system_needs
 from ddnet.registry import did_you_mean
 

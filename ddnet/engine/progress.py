@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ddnet.engine.average import WeightAverage
 from ddnet.engine.checkpoint import load_state, save_state, whole_state
 from ddnet.files import atomic_path
 
@@ -37,12 +38,19 @@ class Progress:
 
 
 def save_progress(
-    path: Path, stamp: str, network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, best: Weights
+    path: Path,
+    stamp: str,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None,
+    progress: Progress,
+    best: Weights,
 ) -> None:
     """Write the whole state of a training; `stamp` is the digest of what it was configured with."""
     state: dict[str, Any] = {
         "model": network.state_dict(),
         "optimizer": optimizer.state_dict(),
+        "average": average.state_dict() if average else None,
         "progress": vars(progress),
         "best": best,
         "rng": torch.get_rng_state(),
@@ -50,8 +58,10 @@ def save_progress(
     save_state(path, stamp, state)
 
 
-def resume(path: Path, stamp: str, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Progress, Weights]:
-    """Load a state of the same stamp into network and optimiser; a new beginning where there is none.
+def resume(
+    path: Path, stamp: str, network: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None
+) -> tuple[Progress, Weights]:
+    """Load a state of the same stamp into network, optimiser and average; a new beginning where there is none.
 
     Raises:
         DDNetError: it has the stamp, and is damaged otherwise.
@@ -62,6 +72,8 @@ def resume(path: Path, stamp: str, network: nn.Module, optimizer: torch.optim.Op
     with whole_state(path):
         network.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
+        if average:
+            average.load_state_dict(state["average"])
         torch.set_rng_state(state["rng"])
         return Progress(**state["progress"]), dict(state["best"])
 

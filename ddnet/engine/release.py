@@ -13,9 +13,9 @@ from ddnet.engine.checkpoint import Run, load_run
 from ddnet.errors import DDNetError
 from ddnet.files import atomic_path, read_json, sha256, write_json
 from ddnet.places import ROOT
+from ddnet.plan import WITH_DEPTH, WITHOUT_DEPTH
 
 RELEASE = ROOT / "ddnet" / "release"
-WITHOUT_DEPTH, WITH_DEPTH = "ddnet_1b_constant", "ddnet_1b_rendered"
 MANIFEST, MODEL = "manifest.json", "model.pt"
 MOST_BYTES = 5_000_000  # of all files together
 AGAIN = "install this package again"
@@ -75,7 +75,7 @@ def _best(runs: Path, variant: str) -> tuple[Path, dict[str, Any]]:
     """A variant's run of the best validation, and what is kept of its record."""
     folders = sorted(runs.glob(f"{variant}-seed*"))
     if not folders:
-        raise DDNetError(f"{runs}: has no run of {variant}; run the default preset first (`make all`)")
+        raise DDNetError(f"{runs}: has no run of {variant}; run the preset `release` first (`make release`)")
     found = {folder: _facts(folder, variant) for folder in folders}
     best = max(found, key=lambda folder: found[folder]["best_val_psnr"])
     return best, found[best] | {"of_seeds": sorted(facts["seed"] for facts in found.values())}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ddnet.config import Training
+from ddnet.data.photometric import augment_photometric
 from ddnet.engine.checkpoint import save_run
 from ddnet.engine.estimate_depth import DepthStore
 from ddnet.engine.progress import HISTORY, Progress, Weights, resume, save_progress, write_history
@@ -62,7 +64,7 @@ def train(inputs: Inputs, out: Path) -> dict[str, Any]:
     state_file = out / "state" / "last.ckpt"
     try:
         parts = setup(inputs)
-        progress, best = resume(state_file, inputs.state_digest, parts.network, parts.optimizer)
+        progress, best = resume(state_file, inputs.state_digest, parts.network, parts.optimizer, parts.average)
         if progress.step:
             log.info("%s: resuming at step %d", who, progress.step)
         best = fit(inputs, parts, progress, best, state_file)
@@ -108,7 +110,8 @@ def fit(inputs: Inputs, parts: Setup, progress: Progress, best: Weights, state_f
     def save() -> None:
         progress.seconds = spent + time.perf_counter() - began
         if parts.fabric.is_global_zero:
-            save_progress(state_file, inputs.state_digest, parts.network, parts.optimizer, progress, best)
+            trained = (parts.network, parts.optimizer, parts.average)
+            save_progress(state_file, inputs.state_digest, *trained, progress, best)
             write_history(state_file.with_name(CURVES), progress.history)
 
     def leave(signal: int) -> None:
@@ -133,8 +136,9 @@ def fit(inputs: Inputs, parts: Setup, progress: Progress, best: Weights, state_f
                 if stop := _agreed(parts, asked()):
                     leave(stop)
                 continue
-            with parts.fabric.autocast():
+            with parts.fabric.autocast(), parts.average.in_use() if parts.average else nullcontext():
                 found = validate(parts.network, inputs, asked if parts.fabric.world_size == 1 else lambda: 0)
+                state = {name: tensor.detach().cpu().clone() for name, tensor in parts.network.state_dict().items()}
             if found is None:
                 leave(asked())
                 continue
@@ -147,8 +151,7 @@ def fit(inputs: Inputs, parts: Setup, progress: Progress, best: Weights, state_f
             values = (progress.step, epoch, rate, *means, psnr, error, progress.seconds)
             progress.history.append(dict(zip(HISTORY, map(float, values), strict=True)))
             if psnr > progress.best_psnr:
-                progress.best_psnr, progress.best_step = psnr, progress.step
-                best = {name: tensor.detach().cpu().clone() for name, tensor in parts.network.state_dict().items()}
+                progress.best_psnr, progress.best_step, best = psnr, progress.step, state
             left = (time.perf_counter() - began) / max(1, progress.step - at_start) * (total - progress.step)
             log.info(
                 "%s: step %d/%d  loss %.4f  val %.2f dB (best %.2f)  ETA %d:%02d",
@@ -202,6 +205,8 @@ def train_step(inputs: Inputs, parts: Setup, step: int) -> NDArray[np.float64]:
         if parts.fabric.device.type == "cuda":
             torch.cuda.empty_cache()
     parts.optimizer.step()
+    if parts.average:
+        parts.average.update()
     return np.array([sum(terms), *terms])
 
 
@@ -217,6 +222,7 @@ def _gradients(inputs: Inputs, parts: Setup, step: int, count: int) -> tuple[flo
     for first in range(own, own + count, size):
         part = slice(first, first + size)
         image, target, depth = parts.patches.batch(order[part], None if turns is None else turns[part])
+        image, target = augment_photometric([image, target], spec.photometric, [inputs.seed, step, 2], spec.batch, part)
         restored = parts.model(image.contiguous(memory_format=torch.channels_last), depth)
         content, perceptual = parts.loss(restored, target, first, spec.batch)
         parts.fabric.backward((content + perceptual) / parts.batch_parts)

@@ -21,6 +21,7 @@ from ddnet.arrays import read_npy
 from ddnet.config import Model, Training, Variant
 from ddnet.data.index import Scene
 from ddnet.data.patch_set import PatchSet, training_set_place
+from ddnet.engine.average import WeightAverage
 from ddnet.engine.estimate_depth import DepthStore
 from ddnet.errors import DDNetError
 from ddnet.files import sha256
@@ -86,6 +87,7 @@ class Setup:
     loss: DeblurLoss
     patches: PatchSet
     total_steps: int
+    average: WeightAverage | None = None
     batch_parts: int = 1
 
 
@@ -105,7 +107,8 @@ def setup(inputs: Inputs) -> Setup:
     optimizer = torch.optim.Adam(network.parameters(), lr=spec.lr, betas=(0.9, 0.999), fused=True)
     model, optimizer = fabric.setup(torch.compile(network) if spec.compile else network, optimizer)
     total = spec.steps or spec.epochs * patches.steps_per_epoch(spec.batch)
-    return Setup(fabric, network, model, optimizer, fabric.to_device(loss), patches, total)
+    average = WeightAverage(network, spec.average) if spec.average else None
+    return Setup(fabric, network, model, optimizer, fabric.to_device(loss), patches, total, average)
 
 
 def _fabric(spec: Training) -> Any:

@@ -203,8 +203,8 @@ def _resume_target(file: Path) -> Target:
     optimizer = torch.optim.Adam(network.parameters())
     network(torch.ones(1, 3, 8, 8)).sum().backward()
     optimizer.step()
-    save_progress(file, "stamp", network, optimizer, Progress(step=1), network.state_dict())
-    return Target("resume state", file, lambda: resume(file, "stamp", network, optimizer))
+    save_progress(file, "stamp", network, optimizer, None, Progress(step=1), network.state_dict())
+    return Target("resume state", file, lambda: resume(file, "stamp", network, optimizer, None))
 
 
 def _record_targets(folder: Path) -> Iterator[Target]:

@@ -170,21 +170,33 @@ def cut_at_20(monkeypatch: pytest.MonkeyPatch, first: Callable[[], object], then
     return steps
 
 
+AUGMENTED = {"photometric": {"exposure": 1.0, "contrast": 0.3, "noise": 0.03, "jpeg": 60}, "average": 0.9}
+
+
+@pytest.mark.parametrize("changes", [{}, AUGMENTED], ids=["plain", "augmented and averaged"])
 def test_an_interrupted_training_ends_with_the_same_weights(
-    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, Any], data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     helped = type("Helping", (Toy,), {"objective": Helped})
     whole, cut = tmp_path / "whole" / "weights.npz", tmp_path / "cut" / "weights.npz"
 
     def run(out: Path) -> None:
         assert not out.exists()
-        train(data, out, helped, loss={"mse": 1, "help": 0.1})
+        train(data, out, helped, loss={"mse": 1, "help": 0.1}, **changes)
 
     run(whole)
     steps = cut_at_20(monkeypatch, lambda: run(cut), lambda: run(cut))
     assert steps[0] == 18
     first, second = arrays(whole), arrays(cut)
     assert all((first[name] == second[name]).all() for name in first) and not any("helper" in name for name in first)
+
+
+@pytest.mark.parametrize("name", AUGMENTED)
+def test_augmentation_and_the_average_reach_the_weights(name: str, data: Data, tmp_path: Path) -> None:
+    train(data, tmp_path / "plain" / "weights.npz")
+    train(data, tmp_path / name / "weights.npz", **{name: AUGMENTED[name]})
+    first, second = arrays(tmp_path / "plain" / "weights.npz"), arrays(tmp_path / name / "weights.npz")
+    assert any((first[key] != second[key]).any() for key in first)
 
 
 def test_the_state_of_another_recipe_is_not_resumed(

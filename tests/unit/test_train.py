@@ -137,9 +137,9 @@ def test_a_state_of_another_configuration_is_not_resumed(inputs: Inputs, tmp_pat
     path = tmp_path / "state.ckpt"
 
     def resumed(of: Inputs) -> int:
-        return resume(path, of.state_digest, parts.network, parts.optimizer)[0].step
+        return resume(path, of.state_digest, parts.network, parts.optimizer, None)[0].step
 
-    save_progress(path, inputs.state_digest, parts.network, parts.optimizer, Progress(step=6), {})
+    save_progress(path, inputs.state_digest, parts.network, parts.optimizer, None, Progress(step=6), {})
     assert resumed(inputs) == 6
     other = replace(inputs, training=inputs.training.model_copy(update={"lr": 1e-4}))
     assert resumed(other) == 0
@@ -259,7 +259,7 @@ def test_a_diverged_network_is_never_among_the_best(
     assert len(validated) == 2  # after steps 2 and 4
     parts = training.setup(inputs)
     state_file = tmp_path / "run/state/last.ckpt"
-    progress, best = resume(state_file, inputs.state_digest, parts.network, parts.optimizer)
+    progress, best = resume(state_file, inputs.state_digest, parts.network, parts.optimizer, None)
     assert (progress.step, progress.best_step, progress.best_psnr) == (4, 4, 22.0) and best
 
     monkeypatch.setattr(training, "validate", lambda *_: (float("nan"), float("nan")))

@@ -24,6 +24,8 @@ from ddnet.only_run import OnlyRun, pass_on_stops
 from ddnet.places import ROOT
 from ddnet.plan import (
     TABLES,
+    WITH_DEPTH,
+    WITHOUT_DEPTH,
     Plan,
     cpu_count,
     depth_needs,
