@@ -75,7 +75,7 @@ class Setup:
     system: NetworkSystem
     validation: Sequence[Scene]
     steps: int
-    average: WeightAverage | None
+    average: WeightAverage | None = None
 
     @property
     def device(self) -> torch.device:

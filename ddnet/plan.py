@@ -29,7 +29,7 @@ TABLES = {
 }  # fmt: skip
 # Rows of Tables 1 and 2 that this suite trains.
 HEADLINE = {"table1": ("ddnet_1b",), "table2": ("ddnet_1b", "ddnet_2b")}
-# What the package carries: the first learned with a constant map and wants none, the second with true depth and wants a map.
+# What the package carries: the first learned with a constant map and wants none, the second wants one.
 WITHOUT_DEPTH, WITH_DEPTH = "ddnet_1b_constant", "ddnet_1b_rendered"
 # What the paper's claims compare; which of them are trained, the studies decide.
 CLAIMED = ("unet", "unet_rcab", "ddnet_1b", "ddnet_2b", "ddnet_3b", "fusion_input", "fusion_conv")
