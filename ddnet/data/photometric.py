@@ -65,5 +65,5 @@ def _jpeg(crop: Tensor, quality: int) -> Tensor:
 
     pixels = (crop * 255.0).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     coded = cv2.imencode(".jpg", np.ascontiguousarray(pixels[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
-    decoded = np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
-    return torch.from_numpy(decoded).to(crop.device).permute(2, 0, 1).float().div(255.0)
+    decoded = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))[..., ::-1].copy()
+    return torch.from_numpy(decoded).to(crop.device).permute(2, 0, 1).float() / 255.0

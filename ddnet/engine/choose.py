@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ddnet.config import find_variant, load_variants
-from ddnet.engine.load import CARRIED, RELEASED, RUNS, Loaded, finished_runs, load, merit
+from ddnet.engine.load import CARRIED, RELEASED, RUNS, Loaded, finished_runs, load, merit, run_record
 from ddnet.engine.release import carried_facts
 from ddnet.errors import DDNetError
 from ddnet.places import CONFIG
@@ -13,14 +13,16 @@ from ddnet.plan import WITH_DEPTH, WITHOUT_DEPTH
 
 # A map of one's own is nothing to networks that learned to look at none.
 UNGUIDED = ("constant", "shuffled")
+RENDERED = "embedded"  # the dataset of the embedded benchmark's training scenes
 
 
 def choose(depth_given: bool) -> tuple[Loaded, str]:
     """A network, and why it is this one, in words.
 
     The best finished run in the working directory among those that learned from no fewer pictures than the carried
-    networks; else the network with the weights that its authors published; else the carried one. What lacks its depth
-    network is passed over; where depth is given, so is what is not guided by it.
+    networks, and not from clean rendered scenes alone, which makes photographs worse; else the network with the
+    weights that its authors published; else the carried one. What lacks its depth network is passed over; where depth
+    is given, so is what is not guided by it.
 
     Raises:
         DDNetError: the carried networks are damaged.
@@ -56,6 +58,8 @@ def _usable(run: Path, depth_given: bool, least: float) -> tuple[Loaded | None, 
             return None, f"{name} is not guided by depth"
         if merit(run)[0] < least:
             return None, f"{name} learned from fewer pictures than the carried network"
+        if _knows_clean_scenes_only(run):
+            return None, f"{name} learned from rendered scenes without noise, and makes photographs worse"
         loaded = load(run)
     except DDNetError as error:
         return None, str(error)[:200]
@@ -65,3 +69,10 @@ def _usable(run: Path, depth_given: bool, least: float) -> tuple[Loaded | None, 
     except DDNetError:
         return None, f"what estimates the depth for {name} is not here"
     return loaded, ""
+
+
+def _knows_clean_scenes_only(run: Path) -> bool:
+    """Whether a run's training saw nothing of what a camera adds; so does one that does not say what it saw."""
+    record = run_record(run)
+    scenes, training = record.get("training_scenes", {RENDERED: 0}), record.get("settings", {}).get("training", {})
+    return {*scenes} <= {RENDERED} and not training.get("photometric", {}).get("noise")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -89,6 +90,7 @@ def train(inputs: Inputs, out: Path) -> dict[str, Any]:
         variant=inputs.variant.name,
         seed=inputs.seed,
         parameters=count_parameters(parts.network),
+        training_scenes=dict(Counter(scene.dataset for scene in inputs.training_scenes)),
         steps=parts.total_steps,
         processes_together=parts.fabric.world_size,
         batch_parts=parts.batch_parts,

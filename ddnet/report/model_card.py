@@ -91,11 +91,20 @@ def _listing(values: Mapping[str, Any], indent: str = "") -> list[str]:
     return lines
 
 
-_INTENDED = (
-    "For research on defocus deblurring and for comparing network designs: it removes optical defocus.",
-    "Not for motion blur, compression artefacts or noise, which it was not trained on.",
-    "Not where an image is evidence or a measurement: restored detail is an estimate.",
-)
+def _intended(result: RunResult) -> list[str]:
+    training = ((result.manifest or {}).get("settings") or {}).get("training") or {}
+    added = training.get("photometric") or {}
+    seen = [f"noise of sigma up to {added['noise']:g}"] if added.get("noise") else []
+    seen += [f"JPEG of quality {added['jpeg']} and more"] if added.get("jpeg") else []
+    other = " and ".join(
+        name for name, part in (("compression artefacts", "jpeg"), ("noise", "noise")) if not added.get(part)
+    )
+    return [
+        "For research on defocus deblurring and for comparing network designs: it removes optical defocus.",
+        f"Not for motion blur{f', {other}' if other else ''}, which it was not trained on.",
+        *([f"Trained with {' and '.join(seen)} in its input."] if seen else []),
+        "Not where an image is evidence or a measurement: restored detail is an estimate.",
+    ]
 
 
 def _depth(variant: VariantInfo, depth: Mapping[str, Any]) -> list[str]:
@@ -188,7 +197,7 @@ def model_card(
     ]
     if size:
         lines += ["", f"Size at the paper's width 64 and 512×512: {size} (the depth network not included)."]
-    lines += ["", "## Intended use", "", *(f"- {text}" for text in _INTENDED)]
+    lines += ["", "## Intended use", "", *(f"- {text}" for text in _intended(result))]
     lines += ["", "## Training data", "", _training_data(result)]
     lines += ["", "## Depth", "", *(f"- {text}" for text in _depth(variant, depth))]
     lines += ["", "## Licence", "", f"- {_LICENCE_CODE}", f"- {_licence(result)}"]

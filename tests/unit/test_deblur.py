@@ -266,7 +266,11 @@ def chosen(depth: bool = False) -> tuple[str, str]:
 
 
 def test_of_what_is_here_the_best_usable_run_is_taken() -> None:
-    enough: dict[str, Any] = {"steps": 700, "settings": {"training": {"batch": 8}}}
+    enough: dict[str, Any] = {
+        "steps": 700_000,
+        "settings": {"training": {"batch": 8, "photometric": {"noise": 0.03}}},
+        "training_scenes": {"embedded": 96},
+    }
     assert chosen()[0] == str(release.RELEASE)
     run_of("ddnet_1b", "smoke", 0, best_val_psnr=50.0)
     source, why = chosen()
@@ -285,6 +289,28 @@ def test_of_what_is_here_the_best_usable_run_is_taken() -> None:
     fitted_network(Path("data/embedded/depth_model/monodepth2.pt"))
     assert chosen()[0] == "results/runs/embedded/ddnet_2b-seed0/model.pt"
     assert chosen(depth=True)[0] == "results/runs/embedded/ddnet_1b_rendered-seed0/model.pt"
+
+
+@pytest.mark.parametrize(
+    ("scenes", "photometric", "taken"),
+    [
+        ({"embedded": 96}, {"noise": 0.0}, False),
+        ({"embedded": 96}, {}, False),
+        (None, {}, False),
+        ({"embedded": 96}, {"noise": 0.01}, True),
+        ({"dpdd": 350}, {"noise": 0.0}, True),
+        ({"photos": 20}, {}, True),
+    ],
+)
+def test_a_run_of_clean_rendered_scenes_alone_is_passed_over(
+    scenes: dict[str, int] | None, photometric: dict[str, float], taken: bool
+) -> None:
+    """Such networks make photographs worse."""
+    facts: dict[str, Any] = {"steps": 700_000, "settings": {"training": {"batch": 8, "photometric": photometric}}}
+    run_of("ddnet_1b_constant", "mine", 0, **facts, **({} if scenes is None else {"training_scenes": scenes}))
+    source, why = chosen()
+    assert (source == "results/runs/mine/ddnet_1b_constant-seed0/model.pt") is taken
+    assert taken or "learned from rendered scenes without noise" in why
 
 
 def test_published_weights_come_before_the_carried_ones() -> None:
