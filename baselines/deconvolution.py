@@ -3,7 +3,7 @@
 Two deconvolutions by one kernel, and their compositing by a map. Hyper-Laplacian: D. Krishnan and R. Fergus, Fast
 image deconvolution using hyper-Laplacian priors, NIPS 2009. Richardson-Lucy: W. H. Richardson 1972, L. B. Lucy 1974.
 Compositing by levels of sigma, with alpha 1.5 and lambda 16.8 for DPDD, is how map-based methods are compared on that
-dataset. There the input is rounded to 8 bits first; here it keeps its own depth.
+dataset. There input and map are rounded to 8 bits first; here that is up to a system: DMENet with its authors' weights.
 
 An image is extended and its ends are tapered as `frame` says; then everything is circular. Both depend on the kernel,
 so nothing of one level is of use to another. Levels run in threads, each sequential: numbers do not depend on the

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from baselines.bit_depth import eight_bits
 from baselines.deconvolution import ALPHA, ITERATIONS, LAMBDA
 from baselines.dmenet_inference import fold, sigma_map
 from baselines.dmenet_network import WIDTH, Network
@@ -29,7 +30,10 @@ FloatArray = NDArray[np.float32]
 class Dmenet(MapBased):
     """A network's defocus map, then deconvolution with the Gaussian of every pixel.
 
-    The image's sides are extended to multiples of 16 by reflection, where the published code crops them.
+    The image's sides are extended to multiples of 16 by reflection, where the published code crops them. With its
+    authors' weights all else is as they ran it: the picture has 8 bits, and the map goes through an 8-bit file before
+    it is a sigma, so that there are 256 of those at most. What is learnt here is used as it was learnt: nothing is
+    rounded.
 
     Args:
         weights: a file of `train` or `convert`.
@@ -52,10 +56,19 @@ class Dmenet(MapBased):
         super().__init__(method=method, alpha=alpha, lam=lam, iterations=iterations)
         network, meaning = load_weights(Path(weights))
         self.layers, (self.slope, self.offset) = fold(network), MAPS[meaning]
+        self.published = meaning == "published"
 
     def defocus_map(self, image: FloatArray) -> FloatArray:
         """(H, W, 3) RGB in [0, 1] to (H, W) sigma of the Gaussian blur in pixels, in [0, 7]."""
-        return sigma_map(self.layers, to_tensor(image), self.slope, self.offset)
+        return sigma_map(self.layers, to_tensor(self._read(image)), self.slope, self.offset, stored=self.published)
+
+    def restore(self, image: FloatArray, depth: FloatArray | None = None) -> FloatArray:
+        """See `MapBased.restore`."""
+        return super().restore(self._read(image), depth)
+
+    def _read(self, image: FloatArray) -> FloatArray:
+        """As the published code reads a picture, for its authors' weights."""
+        return eight_bits(torch.from_numpy(np.ascontiguousarray(image))).numpy() if self.published else image
 
     @staticmethod
     def train(

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from baselines.bit_depth import stored_in_eight_bits
 from baselines.dmenet_network import EPSILON, MEAN_BGR, MULTIPLE, SLOPE, STAGES, UNITS, Network, Shift, upsample
 from ddnet.tensors import crop_to, pad_to_multiple
 
@@ -142,8 +143,15 @@ def estimate(layers: dict[str, Layer], image: Tensor, strip: int = STRIP) -> Ten
     return torch.sigmoid(convolve("uf.c3", Source(convolve("uf.c2", Source(x)))))
 
 
-def sigma_map(layers: dict[str, Layer], image: Tensor, slope: float, offset: float) -> NDArray[np.float32]:
-    """(1, 3, H, W) of any size to the (H, W) blur in pixels, max(0, slope m + offset) of the map's m."""
+def sigma_map(
+    layers: dict[str, Layer], image: Tensor, slope: float, offset: float, stored: bool = False
+) -> NDArray[np.float32]:
+    """(1, 3, H, W) of any size to the (H, W) blur in pixels, max(0, slope m + offset) of the map's m.
+
+    Args:
+        stored: whether the map is rounded to the 256 levels of an 8-bit file first.
+    """
     padded, size = pad_to_multiple(image, MULTIPLE)
-    sigma = (crop_to(estimate(layers, padded), size)[0, 0] * slope + offset).clamp_min(0.0)
+    m = crop_to(estimate(layers, padded), size)[0, 0]
+    sigma = ((stored_in_eight_bits(m) if stored else m) * slope + offset).clamp_min(0.0)
     return sigma.contiguous().numpy()

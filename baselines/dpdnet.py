@@ -1,7 +1,8 @@
 """DPDNet for a single picture: the U-Net of dual-pixel deblurring, whose authors trained it on combined views too.
 
 Abuolaim and Brown, ECCV 2020; see `dpdnet_network`. It takes and gives blue, green, red in [0, 1] and learnt from
-16-bit pictures. Its authors ran it at 1680 x 1120 only; here any size is padded by reflection.
+16-bit pictures. Its authors ran it at 1680 x 1120 only: they turned what is higher than wide by 90 degrees
+counter-clockwise and back, as here, and resized what has another size, where here it is padded by reflection.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Dpdnet(NetworkSystem):
     multiple = 16
     width, widths = WIDTH, WIDTHS
     bgr = True
+    landscape = True
 
     @classmethod
     def network(cls, width: int, **sizes: int) -> nn.Module:

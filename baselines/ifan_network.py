@@ -143,7 +143,7 @@ class Network(nn.Module):
         return self._restored(image, predicted)
 
     def in_parts(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What `forward` gives, with what only training looks at.
+        """What `forward` gives, with what it makes on the way.
 
         Returns:
             The picture; all that `F` predicts, (B, 28 width filters, H/8, W/8), which takes 238 values for every pixel
@@ -152,6 +152,11 @@ class Network(nn.Module):
         helper, disparity = self._helper(image)
         filters = self.F(helper)
         return self._restored(image, lambda start, count: filters.narrow(1, start, count)), filters, disparity
+
+    def disparity(self, image: Tensor) -> Tensor:
+        """The disparity map of `DME`, (B, 1, H/8, W/8), of a picture or a view, alone."""
+        disparity: Tensor = self.DME(self._encode("kconv", image)[-1])
+        return disparity
 
     def _helper(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """What the filters are predicted from, (B, 4 width, H/8, W/8), and the disparity map, (B, 1, H/8, W/8)."""

@@ -45,9 +45,10 @@ class Reblur(nn.Module):
 
 
 def warped(x: Tensor, disparity: Tensor) -> Tensor:
-    """(B, C, H, W), read `disparity` (B, 1, H, W) pixels further right at each pixel: bilinear, borders repeated."""
+    """(B, C, H, W), read `disparity` (B, 1, H, W) pixels further right at each pixel: bilinear, zeros around."""
+    x = F.pad(x, (1, 1))  # all that is farther out is what these two columns are
     width = x.shape[-1]
-    place = (torch.arange(width, device=x.device) + disparity).clamp(0, width - 1)
+    place = (torch.arange(1, width - 1, device=x.device) + disparity).clamp(0, width - 1)
     left = place.detach().nan_to_num().long()  # of a training that diverges: its loss is to say so
     share = place - left
     below, above = (
@@ -60,8 +61,9 @@ class IfanObjective(Objective):
     """Adds `reblur` and `disparity`.
 
     `reblur` is the mean squared error of the sharp picture, blurred again, to the blurred one. `disparity` is that of
-    the right view, warped with the network's disparity map, to the left one; which way the map counts is the network's
-    own affair. All these are means over squares of 8 pixels; the published code reblurs single pixels of the sharp one.
+    the right view, warped with the disparity map that the network makes of this view, to the left one; which way the
+    map counts is the network's own affair. All these are means over squares of 8 pixels; the published code reblurs
+    single pixels of the sharp one.
     """
 
     own_terms = frozenset({"disparity", "reblur"})
@@ -95,13 +97,14 @@ class IfanObjective(Objective):
         """`reblur` and `disparity`, and those of every picture."""
         if not self.own_terms & self.weights.keys():
             return super().terms(image, target, progress)
-        restored, filters, disparity = self.network.in_parts(image)
+        restored, filters = self.network.in_parts(image)[:2]
         found = self.picture_terms(restored, target)
         if self.reblur is not None:
             small, blurred = (F.avg_pool2d(pixels, SCALE) for pixels in (target, image))
             found["reblur"] = F.mse_loss(self.reblur(small, filters), blurred)
         if "disparity" in self.weights:
             assert views is not None
+            disparity = self.network.disparity(views[:, CHANNELS:])
             left, right = F.avg_pool2d(views, SCALE).chunk(2, dim=1)
             found["disparity"] = F.mse_loss(warped(right, disparity), left)
         return found

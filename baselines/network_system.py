@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from baselines.bit_depth import eight_bits
 from baselines.network_training import train
 from baselines.npz_weights import as_array, brief, checked, opened
 from baselines.objective import Objective
@@ -44,7 +45,8 @@ class NetworkSystem(ABC):
         sizes: further whole numbers that give the network's shape, and the values of each.
         bgr: whether the network takes and gives blue, green, red.
         signed: whether it takes and gives [-1, 1] instead of [0, 1].
-        bits: of the pixels that it takes: 8 cuts them to the 256 levels that it learnt from.
+        bits: of the pictures that it takes: 8 cuts them to the 256 levels that it learnt from.
+        landscape: whether a picture higher than wide is turned by 90 degrees counter-clockwise, and the result back.
         has_residual: whether the published network learns the difference to its input; any other can be made to.
         objective: what its training minimises.
     """
@@ -59,6 +61,7 @@ class NetworkSystem(ABC):
     bgr: ClassVar[bool] = False
     signed: ClassVar[bool] = False
     bits: ClassVar[Literal[8, 16]] = 16
+    landscape: ClassVar[bool] = False
     has_residual: ClassVar[bool] = False
     objective: ClassVar[type[Objective]] = Objective
 
@@ -133,11 +136,11 @@ class NetworkSystem(ABC):
 
     def to_input(self, image: FloatArray) -> Tensor:
         """(H, W, 3) RGB in [0, 1] to (1, 3, H, W) as the network takes it, not yet padded."""
-        return self.to_network(to_tensor(image))
+        pixels = to_tensor(image)
+        return self.to_network(eight_bits(pixels) if self.bits == 8 else pixels)
 
     def to_network(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB in [0, 1] to the levels, the channels and the range that the network takes."""
-        pixels = eight_bits(pixels) if self.bits == 8 else pixels
+        """(B, 3, H, W) RGB in [0, 1] to the channels and the range that the network takes."""
         pixels = pixels.flip(1) if self.bgr else pixels
         return 2.0 * pixels - 1.0 if self.signed else pixels
 
@@ -152,13 +155,16 @@ class NetworkSystem(ABC):
 
     def restore(self, image: FloatArray, depth: FloatArray | None = None) -> FloatArray:
         """(H, W, 3) RGB in [0, 1], of any size, to the restored image of the same shape; `depth` is not used."""
+        turned = self.landscape and image.shape[0] > image.shape[1]
+        image = np.rot90(image) if turned else image
         height, width = image.shape[:2]
         cudnn: Any = torch.backends.cudnn
         with torch.inference_mode(), cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             padded = self._padded(self.to_input(image)).to(self.device)
             output = self.model(padded.contiguous(memory_format=torch.channels_last))[:, -3:]
             top, left = (output.shape[2] - height, output.shape[3] - width) if self.pad == "start" else (0, 0)
-            return self.from_output(output[:, :, top : top + height, left : left + width])
+            restored = self.from_output(output[:, :, top : top + height, left : left + width])
+        return np.ascontiguousarray(np.rot90(restored, -1)) if turned else restored
 
     def _padded(self, pixels: Tensor) -> Tensor:
         turned = (2, 3) if self.pad == "start" else ()
@@ -167,15 +173,6 @@ class NetworkSystem(ABC):
             height, width = pixels.shape[2:]
             pixels = torch.nn.functional.pad(pixels, (0, -width % self.multiple, 0, -height % self.multiple))
         return pad_to_multiple(pixels, self.multiple)[0].flip(turned)
-
-
-def eight_bits(pixels: Tensor) -> Tensor:
-    """Pixels in [0, 1] as a reader gives them that keeps the upper 8 of 16 bits, again in [0, 1].
-
-    What has been of 8 bits stays as it is. OpenCV and Pillow read 16-bit PNG so where 8 bits are asked for.
-    """
-    levels = torch.floor(torch.round(pixels.double().clamp(0.0, 1.0) * 65535.0) / 256.0)
-    return (levels / 255.0).float()
 
 
 def shapes_of(module: nn.Module) -> Shapes:

@@ -158,7 +158,7 @@ def setup(kind: type[NetworkSystem], validation: Sequence[Scene], patches: Path,
         free = torch.cuda.mem_get_info(system.device)[0]
     else:
         keep_freed_memory()
-    crops = Crops(patches, recipe, training_set_place(needed, free), system.device, view_terms)
+    crops = Crops(patches, recipe, training_set_place(needed, free), system.device, view_terms, kind.bits)
     term = perceptual_term(recipe.perceptual, trunks, system.device)
     loss = recipe.loss | ({"perceptual": recipe.perceptual.weight} if term else {})
     objective = kind.objective(system.model, loss, term, system.to_rgb).to(system.device)

@@ -94,6 +94,9 @@ class Baseline(Strict):
     per_dataset: dict[str, dict[str, Any]] = Field({}, description="options that differ on one dataset")
     datasets: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field((), description="only these; none: all")
     recipe: Recipe | None = Field(None, description="its own training, as far as it is published; for a network")
+    differs: dict[Literal["always", "official", "train"], str] = Field(
+        {}, description="what its authors do otherwise, always or with such weights; a footnote, on its first line"
+    )
 
     def measured_on(self, dataset: str) -> bool:
         """Whether it is measured on a dataset."""

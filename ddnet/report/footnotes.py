@@ -85,12 +85,29 @@ def learned_systems(evidence: Evidence) -> list[str]:
     return [f"{labels[name]}: {learned_from(chosen)}." for name, chosen in evidence.systems.items() if name in labels]
 
 
+def difference_notes(evidence: Evidence) -> list[str]:
+    """What around the compared systems is otherwise than in their authors' code, one note for each that says so."""
+    notes = []
+    for baseline in evidence.baselines:
+        chosen = evidence.systems.get(baseline.system, {})
+        asked = ["always", "" if chosen.get("recipe") == "common" else chosen.get("weights")]
+        said = [text for when, text in baseline.differs.items() if when in asked]
+        if said:
+            notes.append(f"{baseline.label} differs from what its authors published: {'; '.join(said)}.")
+    return notes
+
+
 def size_notes(evidence: Evidence) -> list[str]:
     """What the counted sizes of the compared networks contain, or why the printed ones cannot be reached."""
     labels = {baseline.name: baseline.label for baseline in evidence.baselines}
     counted = {name: size["note"] for name, size in evidence.complexity.items() if name in labels and size.get("note")}
     first = {note: name for name, note in reversed(counted.items())}  # several lines may use one system
     return [f"Size of {labels[name]}: {note}." for note, name in reversed(first.items())]
+
+
+def system_notes(evidence: Evidence) -> tuple[str, ...]:
+    """All that a table says of the compared systems."""
+    return (*learned_systems(evidence), *difference_notes(evidence), *size_notes(evidence))
 
 
 def footnotes(evidence: Evidence, table: str, dataset: str, reference: str = "") -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from ddnet.report.cells import add_printed_delta, correct, row_cells, table_fram
 from ddnet.report.claims import table_s3
 from ddnet.report.collect import LOCATIONS
 from ddnet.report.evidence import Evidence
-from ddnet.report.footnotes import SQUEEZE, footnotes, learned_systems, size_notes
+from ddnet.report.footnotes import SQUEEZE, footnotes, system_notes
 from ddnet.report.layout import METHOD, Column, Table, compare, with_delta
 from ddnet.report.rows import RowSpec
 from ddnet.report.supplementary import table_s1, table_s4, table_s5, table_s6
@@ -32,7 +32,7 @@ def table1(evidence: Evidence, rows: Sequence[RowSpec] | None = None) -> Table:
     frame = table_frame([row_cells(evidence, row, "table1", dataset, metrics) for row in rows], sections)
     title = f"Table 1. Generalisation ({display_name(dataset)})"
     caption = "Models trained on the main training set, tested on the second test set without any adaptation."
-    notes = (*footnotes(evidence, "table1", dataset), *learned_systems(evidence), *size_notes(evidence))
+    notes = (*footnotes(evidence, "table1", dataset), *system_notes(evidence))
     return Table("table1", title, caption, frame, sections, notes)
 
 
@@ -51,7 +51,7 @@ def table2(evidence: Evidence, rows: Sequence[RowSpec] | None = None) -> Table:
     notes = footnotes(evidence, "table2", dataset)
     title = f"Table 2. Single-image defocus deblurring ({display_name(dataset)})"
     caption = "Comparison with other methods."
-    notes = (*notes, *learned_systems(evidence), *size_notes(evidence), SQUEEZE)
+    notes = (*notes, *system_notes(evidence), SQUEEZE)
     return Table("table2", title, caption, table_frame(cells, sections), sections, notes)
 
 

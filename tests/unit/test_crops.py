@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.crops import Crops
+from baselines.crops import Crops, _grey
 from ddnet.config import Patches, Recipe
 from ddnet.data.embedded import index_benchmark, render_split
 from ddnet.data.patches import extract_patches
@@ -24,9 +24,13 @@ def patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "patches"
 
 
-def crops(patches: Path, view_terms: Sequence[str] = (), **changes: object) -> Crops:
+def recipe(**changes: object) -> Recipe:
     values = {"loss": {"mse": 1}, "lr": 1e-3, "batch": 6, "steps": 10, "crop": 32, **changes}
-    return Crops(patches, Recipe.model_validate(values), "disk", CPU, view_terms)
+    return Recipe.model_validate(values)
+
+
+def crops(patches: Path, view_terms: Sequence[str] = (), **changes: object) -> Crops:
+    return Crops(patches, recipe(**changes), "disk", CPU, view_terms)
 
 
 def whole_images(patches: Path) -> list[np.ndarray]:
@@ -68,16 +72,32 @@ def test_turns_keep_the_pixels_and_move_them(patches: Path) -> None:
         assert torch.equal(one.flatten(1).sort().values, other.flatten(1).sort().values)
 
 
+def luminance_encoded(pixels: np.ndarray) -> np.ndarray:
+    """(B, 3, H, W) to (B, H, W): .2126 R + .7152 G + .0722 B, then sRGB's curve."""
+    light = np.einsum("bchw,c->bhw", pixels.astype(np.float64), [0.2126, 0.7152, 0.0722])
+    return np.where(light <= 0.0031308, light * 12.92, 1.055 * np.maximum(light, 1e-9) ** (1 / 2.4) - 0.055)
+
+
+def test_grey_keeps_black_and_white_and_joins_the_two_parts_of_the_curve() -> None:
+    levels = torch.tensor([0.0, 0.002, 0.0031308, 0.0031309, 0.2, 0.5, 1.0])
+    pixels = torch.stack([levels, levels.flip(0), levels.roll(3)])[None, :, None]
+    found = _grey(pixels)
+    assert torch.equal(found[:, 0], found[:, 1]) and torch.equal(found[:, 0], found[:, 2])
+    np.testing.assert_allclose(found[:, 0].numpy(), luminance_encoded(pixels.numpy()), atol=1e-6)
+    ends = _grey(torch.tensor([0.0, 1.0]).expand(1, 3, 1, 2))
+    torch.testing.assert_close(ends[0, 0, 0], torch.tensor([0.0, 1.0]))
+
+
 def test_grey_turns_some_pairs_and_noise_some_images(patches: Path) -> None:
     def grey(pixels: torch.Tensor) -> torch.Tensor:
         return (pixels[:, :1] == pixels).flatten(1).all(1)
 
     image, target, _ = crops(patches, batch=64, augment=["grey"]).draw(0)
     assert torch.equal(grey(image), grey(target)) and 8 <= int(grey(image).sum()) <= 32
-    weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
     plain = crops(patches, batch=64).draw(0)[0]
-    first = int(grey(image).nonzero()[0])
-    torch.testing.assert_close(image[first, 0], (plain[first] * weights).sum(0))
+    chosen = grey(image)
+    np.testing.assert_allclose(image[chosen, 0].numpy(), luminance_encoded(plain[chosen].numpy()), atol=1e-6)
+    assert torch.equal(image[~chosen], plain[~chosen])
 
     plain = crops(patches, batch=64).draw(1)[0]
     noisy, target_of_noisy, _ = crops(patches, batch=64, augment=["noise"]).draw(1)
@@ -120,7 +140,7 @@ def test_views_are_drawn_from_the_place_of_the_image_and_change_nothing_else(pat
             np.testing.assert_allclose(view.permute(1, 2, 0).numpy(), expected, atol=1e-6)
 
 
-def test_grey_and_scale_are_the_views_too_and_noise_is_the_images_alone(patches: Path) -> None:
+def test_grey_and_scale_are_the_views_too(patches: Path) -> None:
     def drawn(*augment: str) -> tuple[torch.Tensor, torch.Tensor]:
         image, _, views = crops(patches, ["disparity"], batch=64, augment=augment).draw(1)
         assert views is not None
@@ -133,7 +153,67 @@ def test_grey_and_scale_are_the_views_too_and_noise_is_the_images_alone(patches:
         assert view.shape == (64, 3, 32, 32)
         # The curve of sRGB apart, the image is the mean of both: another place or scale would be far off.
     assert float((views[:, :3] / 2 + views[:, 3:] / 2 - image).abs().mean()) < 0.005
-    assert torch.equal(drawn("noise")[1], drawn()[1]) and not torch.equal(drawn("noise")[0], drawn()[0])
+
+
+@pytest.mark.parametrize("crop", [32, None])
+def test_noise_is_the_same_for_the_image_and_its_views_and_not_for_the_target(patches: Path, crop: object) -> None:
+    def drawn(*augment: str) -> tuple[torch.Tensor, ...]:
+        image, target, views = crops(patches, ["disparity"], batch=64, crop=crop, augment=augment).draw(1)
+        assert views is not None
+        return image, *views.chunk(2, dim=1), target
+
+    *noisy, target = drawn("noise")
+    *plain, same = drawn()
+    assert torch.equal(target, same)
+    noise = [one - other for one, other in zip(noisy, plain, strict=True)]
+    inside = torch.stack([(one > 0) & (one < 1) for one in noisy]).all(0)  # not clipped
+    changed = (noise[0] != 0).flatten(1).any(1)
+    assert 1 <= int(changed.sum()) <= 12 and inside[changed].float().mean() > 0.5
+    for other in noise[1:]:
+        torch.testing.assert_close(noise[0][inside], other[inside], rtol=0, atol=1e-6)
+    for one in noise[0][changed]:
+        assert 0.0005 < float(one.std()) < 0.08
+        assert float(one.mean((1, 2)).abs().max()) < 0.02 and not torch.equal(one[0], one[1])
+
+
+def test_noise_comes_before_grey_and_grey_before_scale(patches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("baselines.crops.NOISE_SHARE", 1.0)
+    monkeypatch.setattr("baselines.crops.GREY_SHARE", 1.0)
+    monkeypatch.setattr("baselines.crops.NOISE_SIGMA", (0.05, 0.05))
+    # Grey: all channels have the same noise, which they had not if it came after.
+    image, target, views = crops(patches, ["disparity"], batch=16, augment=["noise", "grey"]).draw(2)
+    assert views is not None
+    for pixels in (image, target, *views.chunk(2, dim=1)):
+        assert torch.equal(pixels[:, :1].expand_as(pixels), pixels)
+    # Scale: noise is averaged along, and most of it goes.
+    monkeypatch.setattr("baselines.crops.SCALE_SHARE", 1.0)
+    monkeypatch.setattr("baselines.crops.SCALE", (0.5, 0.5))  # every crop is the mean over squares of 2 pixels
+    plain = crops(patches, batch=16, augment=["scale"]).draw(2)[0]
+    noisy = crops(patches, batch=16, augment=["noise", "scale"]).draw(2)[0]
+    inside = (noisy > 0.15) & (noisy < 0.85)
+    assert float((noisy - plain)[inside].std()) == pytest.approx(0.025, rel=0.1)
+    # Grey of the large square, then its mean: the curve is not that of the mean.
+    source = crops(patches, batch=16, augment=["grey", "scale"])
+    grey = source.draw(2)[0]
+    for (position, y, x, side), found in zip(source.corners.tolist(), grey.numpy(), strict=True):
+        window = whole_images(patches)[position][y : y + side, x : x + side]
+        encoded = luminance_encoded(window.transpose(2, 0, 1)[None])[0].reshape(32, 2, 32, 2).mean((1, 3))
+        np.testing.assert_allclose(found[0], encoded, atol=1e-5)
+
+
+@pytest.mark.parametrize("crop", [32, None])
+def test_pictures_are_read_in_8_bits_before_anything_else(patches: Path, crop: object) -> None:
+    plain, again = (Crops(patches, recipe(crop=crop), "disk", CPU, ["views"], bits).draw(3) for bits in (16, 8))
+    for one, other in zip(plain, again, strict=True):
+        assert one is not None and other is not None
+        upper = (np.rint(one.numpy() * 65535).astype(np.uint16) >> 8) / np.float32(255)
+        np.testing.assert_allclose(other.numpy(), upper, atol=1e-7)
+        assert not torch.equal(one, other)
+    noisy = Crops(patches, recipe(crop=crop, batch=64, augment=["noise"]), "disk", CPU, [], 8).draw(1)[0]
+    plain8 = Crops(patches, recipe(crop=crop, batch=64), "disk", CPU, [], 8).draw(1)[0]
+    changed = (noisy != plain8).flatten(1).any(1)
+    levels = noisy[changed] * 255
+    assert changed.any() and float((levels - levels.round()).abs().mean()) > 0.1  # noise is not rounded again
 
 
 def test_a_turned_picture_has_no_views(patches: Path) -> None:

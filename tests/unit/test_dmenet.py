@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from baselines.deconvolution import deblur_with_map
 from baselines.dmenet import Dmenet
 from baselines.dmenet_network import Network
 from baselines.dmenet_training import start
-from baselines.dmenet_weights import save_weights
+from baselines.dmenet_weights import load_weights, save_weights
 from ddnet.errors import DDNetError
 
 
@@ -42,6 +44,45 @@ def constant(folder: Path, meaning: str, m: float) -> Dmenet:
 def test_published_and_trained_maps_mean_their_own_blur(tmp_path: Path, meaning: str, m: float, sigma: float) -> None:
     found = constant(tmp_path, meaning, m).defocus_map(np.zeros((20, 30, 3), np.float32))
     np.testing.assert_allclose(found, sigma, atol=1e-5)
+
+
+def pictures_of_16_bits() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A picture, what a reader of 8 bits makes of it, and another one that such a reader does not tell from it."""
+    raw = np.random.default_rng(3).integers(0, 65536, (48, 48, 3), np.uint16)
+    other = (raw & 0xFF00) | np.random.default_rng(4).integers(0, 256, raw.shape, np.uint16)
+    image, third = (np.float32(values) / np.float32(65535) for values in (raw, other))
+    return image, np.float32(raw >> 8) / np.float32(255), third
+
+
+@pytest.mark.parametrize("mean", [0.03, 0.3, 0.6, 0.97])
+def test_with_its_authors_weights_the_map_goes_through_an_8_bit_file(tmp_path: Path, mean: float) -> None:
+    image, read, _ = pictures_of_16_bits()
+    network = load_weights(weights(tmp_path, "published", mean, width=8))[0]
+    with torch.inference_mode():  # not folded
+        m = network(torch.from_numpy(read).permute(2, 0, 1)[None])
+    m = (m[0] if isinstance(m, tuple) else m)[0, 0].double().numpy()
+    Image.fromarray(np.floor(255 * m + 0.5).astype(np.uint8)).save(tmp_path / "map.png")
+    stored = np.asarray(Image.open(tmp_path / "map.png"), np.float64) / 255
+    sigma = np.maximum((15 * stored - 1) / 2, 0)
+    found = Dmenet(tmp_path / "weights.npz").defocus_map(image)
+    apart = np.abs(found - sigma)
+    assert np.unique(sigma).size > 3 or mean == 0.03
+    assert (apart > 1e-5).mean() < 0.01 and apart.max() < 7.5 / 255 + 1e-5  # but for ties
+    levels = np.maximum((15 * np.arange(256) / 255 - 1) / 2, 0)
+    assert np.abs(found.ravel()[:, None] - levels).min(axis=1).max() < 1e-5
+
+
+def test_with_its_authors_weights_the_picture_has_8_bits_and_what_is_learnt_here_keeps_its_own(tmp_path: Path) -> None:
+    image, read, other = pictures_of_16_bits()
+    published = Dmenet(weights(tmp_path, "published", 0.3), iterations=2, method="richardson_lucy")
+    restored = published.restore(image)
+    np.testing.assert_array_equal(published.defocus_map(image), published.defocus_map(other))
+    np.testing.assert_array_equal(restored, published.restore(other))
+    sigma = published.defocus_map(read)
+    np.testing.assert_array_equal(restored, deblur_with_map(read, sigma, "richardson_lucy", iterations=2))
+    learnt = Dmenet(weights(tmp_path, "trained", 0.3), iterations=2, method="richardson_lucy")
+    assert np.unique(learnt.defocus_map(image)).size > 256
+    assert (learnt.restore(image) != learnt.restore(other)).any()
 
 
 def _one_edge() -> np.ndarray:

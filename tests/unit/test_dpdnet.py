@@ -88,6 +88,19 @@ def test_a_converted_file_computes_what_its_formulas_say(how: dict[str, int], tm
     np.testing.assert_allclose(system.restore(image), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(48, 32), (32, 16), (16, 16), (16, 48)])
+def test_a_portrait_picture_goes_through_turned_counter_clockwise(size: tuple[int, int], tmp_path: Path) -> None:
+    layers, image = random_layers(shapes(4)), picture(*size)
+    bgr = image[:, :, ::-1].astype(np.float64)
+    if size[0] > size[1]:  # counter-clockwise: the last column becomes the first row
+        expected = in_numpy(bgr.transpose(1, 0, 2)[::-1], layers)[::-1].transpose(1, 0, 2)
+        assert np.abs(expected - in_numpy(bgr, layers)).max() > 1e-3
+    else:
+        expected = in_numpy(bgr, layers)
+    restored = Narrow(convert(tmp_path, layers)).restore(image)
+    np.testing.assert_allclose(restored, expected[:, :, ::-1], atol=1e-5)
+
+
 def test_nothing_is_lost_on_the_way_to_our_file(tmp_path: Path) -> None:
     layers = random_layers(shapes(4))
     network = load_weights(convert(tmp_path, layers, whole=True), Narrow)

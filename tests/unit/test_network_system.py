@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from baselines.network_system import NetworkSystem, eight_bits, load_weights, read_torch, save_weights
+from baselines.bit_depth import eight_bits, stored_in_eight_bits
+from baselines.network_system import NetworkSystem, load_weights, read_torch, save_weights
 from ddnet.errors import DDNetError
 
 
@@ -59,6 +60,10 @@ class Strange(Toy):
     bgr, signed, bits = True, True, 8
 
 
+class Landscape(StartZeros):
+    landscape = True
+
+
 STATE = {"scale": np.ones(4, np.float32), "filters": np.zeros(3, np.float32)}
 
 
@@ -96,6 +101,19 @@ def test_padding_is_on_the_side_and_of_the_kind_that_the_class_says(
     np.testing.assert_array_equal(given, np.pad(image, padding, mode=mode))
 
 
+@pytest.mark.parametrize("size", [(48, 16), (40, 27), (17, 16), (16, 16), (16, 17), (27, 40), (2, 1), (1, 2)])
+def test_a_portrait_picture_is_turned_counter_clockwise_and_back(size: tuple[int, int], weights: Path) -> None:
+    system, image = Landscape(weights), picture(*size)
+    restored = system.restore(image)
+    given = system.model.given[0].cpu().permute(1, 2, 0).numpy()  # type: ignore[index, operator]
+    way = cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE) if size[0] > size[1] else image
+    height, width = way.shape[:2]
+    np.testing.assert_array_equal(given[-height:, -width:], way)
+    assert given.shape[0] <= given.shape[1] and not given[:-height].any() and not given[:, :-width].any()
+    np.testing.assert_allclose(restored, image, atol=1e-7)
+    assert restored.flags.c_contiguous
+
+
 def test_channels_and_range_are_turned_on_the_way_in_and_back(weights: Path) -> None:
     system, image = Strange(weights), np.zeros((16, 16, 3), np.float32)
     image[..., 0], image[..., 1] = 1.0, 128 / 255
@@ -124,6 +142,14 @@ def test_eight_bits_are_what_readers_make_of_16_bit_files(tmp_path: Path) -> Non
 def test_eight_bit_pixels_stay_as_they_are() -> None:
     levels = np.arange(256, dtype=np.float32) / np.float32(255)
     np.testing.assert_array_equal(eight_bits(torch.from_numpy(levels)).numpy(), levels)
+
+
+def test_what_is_stored_in_eight_bits_comes_back_as_from_a_file(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((64, 64), np.float32)
+    values[0, :4] = 0.0, 1.0, 0.4 / 255, 254.6 / 255
+    Image.fromarray((values * 255 + 0.5).astype(np.uint8)).save(tmp_path / "map.png")  # positive, so cut is rounded
+    expected = np.asarray(Image.open(tmp_path / "map.png"), np.float32) / 255
+    np.testing.assert_allclose(stored_in_eight_bits(torch.from_numpy(values)).numpy(), expected, atol=1e-7)
 
 
 def test_a_smaller_width_and_further_sizes_are_read_off_the_file(tmp_path: Path) -> None:

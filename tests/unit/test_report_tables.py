@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from report_runs import INFO, PAPER, PARAMS, PHOTOGRAPHS, SCENES, VARIANTS, World, make_world, psnr, write_run
 
-from ddnet.config import Baseline
+from ddnet.config import Baseline, load_baselines
 from ddnet.errors import DDNetError
 from ddnet.report.evidence import Evidence, gather
 from ddnet.report.footnotes import PAPER_TEST_SET
@@ -200,6 +200,42 @@ def test_footnotes_name_dataset_widths_seeds_and_provenance(evidence: Evidence) 
         "date 2026-11-23",
     ):
         assert part in text
+
+
+SHIPPED = load_baselines(Path(__file__).parents[2] / "workflow" / "config" / "baselines.yaml")
+DIFFERENT = [baseline for baseline in SHIPPED.values() if baseline.differs]
+
+
+def test_every_system_says_what_its_authors_do_otherwise_once() -> None:
+    told = [baseline.system for baseline in DIFFERENT]
+    assert sorted(told) == sorted({baseline.system for baseline in SHIPPED.values()} - {"blurred"})
+    for baseline in DIFFERENT:
+        assert all(text and not text.endswith((".", ";")) and "  " not in text for text in baseline.differs.values())
+
+
+@pytest.mark.parametrize("baseline", DIFFERENT, ids=lambda baseline: baseline.name)
+@pytest.mark.parametrize(
+    ("chosen", "asked"),
+    [
+        ({}, ("always",)),
+        ({"weights": "official", "recipe": "own", "training": {}}, ("always", "official")),
+        ({"weights": "train", "recipe": "own", "training": {}}, ("always", "train")),
+        ({"weights": "train", "recipe": "", "training": {}}, ("always", "train")),
+        ({"weights": "train", "recipe": "common", "training": {}}, ("always",)),
+    ],
+)
+def test_a_footnote_says_what_differs_with_the_weights_that_a_row_has(
+    evidence: Evidence, baseline: Baseline, chosen: dict[str, object], asked: tuple[str, ...]
+) -> None:
+    systems = {baseline.system: chosen} if chosen else {}
+    table = table2(dataclasses.replace(evidence, baselines=tuple(SHIPPED.values()), systems=systems))
+    [note] = [note for note in table.footnotes if note.startswith(f"{baseline.label} differs from")]
+    for when, text in baseline.differs.items():
+        assert (text in note) is (when in asked)
+    lines = [note for note in table.footnotes if " differs from what its authors published: " in note]
+    assert len(lines) == sum("always" in other.differs for other in DIFFERENT)
+    alone = dataclasses.replace(evidence, baselines=(SHIPPED["blurred"], baseline), systems=systems)
+    assert note in table1(alone).footnotes and note not in table3(alone).footnotes
 
 
 def photographs(root: Path, datasets: tuple[str, ...], **changes: object) -> Evidence:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from baselines.ifan import Ifan
 from baselines.ifan_network import Network as IfanNetwork
 from baselines.ifan_training import IfanObjective, warped
 from baselines.mdpnet_network import Network as MdpnetNetwork
@@ -89,23 +90,51 @@ def test_the_views_of_mdpnet_and_their_difference_are_compared_with_the_sensors(
     assert float(objective(image, target, 0.0, views).detach()) == pytest.approx(weighted, rel=1e-5)
 
 
-def test_the_disparity_map_of_ifan_warps_the_right_view_to_the_left_one() -> None:
+def grid_sampled(x: Tensor, disparity: Tensor) -> Tensor:
+    """PyTorch's own sampling at the pixels of the same row that are `disparity` further right, zeros around."""
+    height, width = x.shape[2:]
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    place = torch.stack([(columns + disparity[:, 0]) / (width - 1), rows.expand_as(disparity[:, 0]) / (height - 1)], -1)
+    return F.grid_sample(x, 2 * place - 1, mode="bilinear", padding_mode="zeros", align_corners=True)
+
+
+@pytest.mark.parametrize("reach", [0.3, 2.0, 9.0, 1e6])
+def test_warping_reads_zeros_beyond_the_border_as_pytorchs_sampling_does(reach: float) -> None:
+    x = torch.rand(2, 3, 5, 7, dtype=torch.double)
+    disparity = ((torch.rand(2, 1, 5, 7, dtype=torch.double) * 2 - 1) * reach).requires_grad_()
+    found, expected = warped(x, disparity), grid_sampled(x, disparity)
+    torch.testing.assert_close(found, expected)
+    slopes = [torch.autograd.grad(y.square().sum(), disparity)[0] for y in (found, expected)]
+    torch.testing.assert_close(*slopes)
+
+
+def test_the_disparity_map_that_ifan_makes_of_the_right_view_warps_it_to_the_left_one() -> None:
     objective = ifan({"mse": 1.0, "disparity": 0.5})
     network = objective.network
     image, target, views = batch(64, 5)
+    Ifan.initialise(network)  # with which maps depend on the picture
     last = network.DME[-1]
     assert isinstance(last, nn.Conv2d) and last.bias is not None
+    right = views[:, 3:].mul_(0.3)
+
+    def made(pixels: Tensor) -> Tensor:
+        """The description: encoder of the filters, then the estimator."""
+        for stage, place in np.ndindex(4, 3):
+            pixels = network.get_submodule(f"kconv{stage + 1}_{place + 1}")(pixels)
+        return network.DME(pixels)  # type: ignore[operator, no-any-return]
+
     with torch.no_grad():
-        plain = network.in_parts(image)[2]
-        last.weight.mul_(0.7 / plain.std())
-        last.bias.add_(1.3 - network.in_parts(image)[2].mean())
-        disparity = network.in_parts(image)[2].double().numpy()[:, 0]
+        last.weight.mul_(0.7 / made(right).std())
+        last.bias.add_(1.3 - made(right).mean())
+        disparity = made(right).double().numpy()[:, 0]
+        assert np.abs(disparity - made(image).double().numpy()[:, 0]).max() > 0.1
         restored = network(image)
     assert disparity.shape == (2, 8, 8) and disparity.std() > 0.5 and disparity.mean() == pytest.approx(1.3, abs=1e-4)
     small = views.double().numpy().reshape(2, 2, 3, 8, 8, 8, 8).mean((4, 6))
     read = np.zeros((2, 3, 8, 8))
     for n, channel, row in np.ndindex(2, 3, 8):
-        read[n, channel, row] = np.interp(np.arange(8) + disparity[n, row], np.arange(8), small[n, 1, channel, row])
+        line = np.concatenate([[0.0], small[n, 1, channel, row], [0.0]])
+        read[n, channel, row] = np.interp(np.arange(8) + disparity[n, row], np.arange(-1, 9), line)
     assert np.abs(read - small[:, 1]).max() > 0.02
     found = objective.terms(image, target, 0.0, views)
     assert found.keys() == {"mse", "disparity"}
@@ -122,7 +151,7 @@ def test_warping_by_whole_pixels_shifts_and_its_slope_is_that_of_differences() -
     x = torch.rand(2, 3, 4, 6, dtype=torch.double)
     shifted = warped(x, torch.full((2, 1, 4, 6), 2.0, dtype=torch.double))
     torch.testing.assert_close(shifted[..., :4], x[..., 2:])
-    torch.testing.assert_close(shifted[..., 4:], x[..., -1:].expand(-1, -1, -1, 2))
+    assert not shifted[..., 4:].any()
     between = (0.2 + 0.6 * torch.rand(2, 1, 4, 6, dtype=torch.double)).requires_grad_()
     assert torch.autograd.gradcheck(lambda disparity: warped(x, disparity), between)
     assert warped(x, torch.full((2, 1, 4, 6), torch.nan, dtype=torch.double)).isnan().all()

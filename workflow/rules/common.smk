@@ -297,10 +297,10 @@ def seeds_of(names):
     return {name: list(PLAN.seeds(name)) for name in names}
 
 
-def dumped_baselines(names):
-    """Compared systems as plain values, for a job's parameters; how one was trained is no concern of theirs."""
+def dumped_baselines(names, unused=("recipe", "differs")):
+    """Compared systems as plain values, for a job's parameters, without what is no concern of the job."""
     return [
-        PLAN.baselines[name].model_dump(mode="json", exclude={"recipe"})
+        PLAN.baselines[name].model_dump(mode="json", exclude={*unused})
         for name in names
     ]
 

@@ -82,7 +82,7 @@ rule make_table:
         variants=lambda wildcards: dumped(PLAN.table_variants(wildcards.table)),
         seeds=lambda wildcards: seeds_of(PLAN.table_variants(wildcards.table)),
         baselines=lambda wildcards: dumped_baselines(
-            PLAN.table_baselines(wildcards.table)
+            PLAN.table_baselines(wildcards.table), unused=("recipe",)
         ),
         code=PLAN.code(
             ["ddnet.report.tables", "ddnet.report.inputs"], script="make_table"
