@@ -12,7 +12,7 @@ import csv
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,13 +20,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from baselines.dmenet_inference import fold, sigma_map
 from baselines.dmenet_network import MULTIPLE, SLOPE, WIDTH, Network, Shift
 from baselines.dmenet_weights import MAPS, save_weights
+from ddnet.config import Photometric, explain
 from ddnet.data.embedded.true_blur import textured, true_sigma
 from ddnet.data.index import Scene
+from ddnet.data.photometric import augment_photometric
 from ddnet.errors import DDNetError
 from ddnet.files import atomic_path
 from ddnet.images import read_image
@@ -52,6 +55,7 @@ class Recipe(NamedTuple):
     crop: int
     lr: float
     decay_every: float
+    photometric: Photometric
 
 
 def to_map(sigma: FloatArray) -> FloatArray:
@@ -95,11 +99,21 @@ class Sampler:
 
     Args:
         scenes: (4, H, W) image and truth each.
+        photometric: augmentation of the images; None: none.
     """
 
-    def __init__(self, scenes: Sequence[Tensor], batch: int, crop: int, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        scenes: Sequence[Tensor],
+        batch: int,
+        crop: int,
+        generator: torch.Generator,
+        photometric: Photometric | None = None,
+    ) -> None:
         self.scenes, self.batch, self.crop, self.generator = scenes, batch, crop, generator
+        self.photometric = photometric or Photometric()
         self.order: list[int] = []
+        self.drawn = 0
 
     def _below(self, count: int) -> int:
         return int(torch.randint(count, (), generator=self.generator))
@@ -116,7 +130,10 @@ class Sampler:
     def draw(self) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S) images and (B, 1, S, S) truths."""
         both = torch.stack([self._one() for _ in range(self.batch)])
-        return both[:, :3].contiguous(memory_format=torch.channels_last), both[:, 3:].contiguous()
+        seed = [self.generator.initial_seed(), self.drawn, 2]
+        [image] = augment_photometric([both[:, :3]], self.photometric, seed, self.batch)
+        self.drawn += 1
+        return image.contiguous(memory_format=torch.channels_last), both[:, 3:].contiguous()
 
 
 def refresh_statistics(network: Network, sampler: Sampler, batches: int = REFRESH) -> None:
@@ -197,6 +214,7 @@ def train(
     crop: int = 240,
     lr: float = 1e-4,
     decay_every: float = 0.05,
+    photometric: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train on scenes with a true blur; write `out` for `load_weights` and history.csv beside it.
 
@@ -211,6 +229,7 @@ def train(
         batch, crop, lr: crops per step, their side in pixels (a multiple of 16) and Adam's first learning rate; as
             published, where pre-training had batches of 8.
         decay_every: share of the steps after which the learning rate falls to 0.8 of itself, again and again.
+        photometric: augmentation of the crops, as `training.photometric` of a preset; None: none.
 
     Returns:
         `val_mae_px`, `val_spearman` (at textured pixels, None where undefined), `constant_mae_px` of always answering
@@ -219,7 +238,11 @@ def train(
     Raises:
         DDNetError: no scenes, one without a true blur, an option out of range, or a loss that is no longer finite.
     """
-    recipe = Recipe(seed, steps, batch, crop, lr, decay_every)
+    try:
+        augmentation = Photometric.model_validate(photometric or {})
+    except ValidationError as error:
+        raise explain(error, Photometric, "DMENet: photometric") from None
+    recipe = Recipe(seed, steps, batch, crop, lr, decay_every, augmentation)
     _check(recipe, scenes_train, scenes_val)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -265,7 +288,7 @@ def _train(
     validation = Validation(scenes_val)
     network = channels_last(Network(width))
     start(network, float(to_map(blur).mean()))
-    sampler = Sampler(scenes, recipe.batch, recipe.crop, torch.Generator().manual_seed(recipe.seed))
+    sampler = Sampler(scenes, recipe.batch, recipe.crop, torch.Generator().manual_seed(recipe.seed), recipe.photometric)
     history: list[tuple[object, ...]] = []
 
     def after_step(step: int, loss: float) -> None:

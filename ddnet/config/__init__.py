@@ -3,7 +3,7 @@
 Standard library, pydantic and yaml only: a dry run of the workflow must not pay for importing torch.
 """
 
-from ddnet.config._base import merge
+from ddnet.config._base import explain, merge
 from ddnet.config.recipe import Recipe, common_recipe, merged_recipe
 from ddnet.config.settings import (
     PAPER_WIDTH,
@@ -52,6 +52,7 @@ __all__ = [
     "Trial",
     "Variant",
     "common_recipe",
+    "explain",
     "files_under",
     "find_variant",
     "load_baselines",

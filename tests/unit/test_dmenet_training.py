@@ -19,6 +19,7 @@ from baselines.dmenet import Dmenet
 from baselines.dmenet_network import Network, Shift
 from baselines.dmenet_training import Sampler, loss_of, refresh_statistics, start, to_map, train
 from baselines.dmenet_weights import load_weights
+from ddnet.config import Photometric
 from ddnet.data.embedded import index_benchmark, render_split
 from ddnet.data.embedded.optics import Lens
 from ddnet.data.embedded.true_blur import true_sigma
@@ -62,6 +63,17 @@ def test_every_scene_comes_once_before_any_comes_again() -> None:
     rounds = [sampler.draw()[1][:, 0, 0, 0].tolist() for _ in range(4)]
     assert all(sorted(each) == [0, 1, 2, 3, 4] for each in rounds)
     assert len({tuple(each) for each in rounds}) > 1
+
+
+def test_augmentation_is_the_images_alone_and_other_in_every_draw() -> None:
+    def draws(photometric: Photometric | None) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        sampler = Sampler([torch.full((4, 16, 16), 0.5)], 2, 16, torch.Generator().manual_seed(3), photometric)
+        return [sampler.draw(), sampler.draw()]
+
+    plain, noisy, again = (draws(spec) for spec in (None, *2 * [Photometric(noise=0.1)]))
+    assert all(torch.equal(one[1], other[1]) for one, other in zip(plain, noisy, strict=True))
+    assert all(torch.equal(one[0], other[0]) for one, other in zip(noisy, again, strict=True))
+    assert not torch.equal(noisy[0][0], plain[0][0]) and not torch.equal(noisy[0][0], noisy[1][0])
 
 
 def test_blur_beyond_7_pixels_is_7() -> None:
@@ -179,6 +191,7 @@ def test_training_learns_the_blur_of_scenes_like_its_own(tmp_path: Path) -> None
         ({"decay_every": None}, r"decay_every is None; it must be a number above 0"),
         ({"width": "wide"}, r"width is 'wide'; it must be an even number"),
         ({"width": 5}, r"width is 5; it must be an even number"),
+        ({"photometric": {"nose": 1}}, r"unknown key 'nose'; did you mean 'noise'\?"),
         ({"lr": 1e30, "steps": 20}, r"the loss is nan at step \d+; lower lr, which is 1e\+30"),
     ],
 )
