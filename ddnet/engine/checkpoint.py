@@ -44,7 +44,7 @@ def load_run(path: Path) -> Run:
         DDNetError: missing or foreign file, or weights that do not fit the network.
     """
     content = _load(path)
-    if not {"state_dict", "variant", "info"} <= set(content) or not isinstance(content["info"], dict):
+    if not is_run(content):
         keys = ", ".join(map(str, content))[:200]
         raise DDNetError(f"{path}: not a model written by this suite (keys: {keys}); {FIX}")
     try:
@@ -59,6 +59,15 @@ def load_run(path: Path) -> Run:
     network = build_model(variant, model.width, model.output)
     network.load_state_dict(state)
     return Run(network.eval(), variant, content["info"])
+
+
+def is_run(content: Any) -> bool:
+    """Whether a file's content has the entries of `save_run`."""
+    return (
+        isinstance(content, dict)
+        and {"state_dict", "variant", "info"} <= set(content)
+        and isinstance(content["info"], dict)
+    )
 
 
 def _first(error: ValidationError) -> str:
