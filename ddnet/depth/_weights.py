@@ -139,7 +139,7 @@ def _ready(network: DepthNetwork) -> DepthNetwork:
 def _read(path: str | Path) -> Mapping[str, Any]:
     if not Path(path).is_file():
         raise DDNetError(f"{path}: no such depth weights; 'ddnet data status' says where they come from")
-    content = load_torch(path, "delete it and fetch or fit it again")
+    content = load_torch(path, "move it aside and fetch or fit it again")
     if not isinstance(content, Mapping):
         raise DDNetError(f"{path}: holds a {type(content).__name__}; expected a dictionary of weights")
     return content

@@ -19,7 +19,7 @@ from ddnet.memory import out_of_memory
 from ddnet.models import build_model
 from ddnet.torch_files import check_state, load_torch, save_torch
 
-FIX = "delete it, if it is there, and run again"
+FIX = "move it aside, if it is there, and run again"
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def whole_state(path: Path) -> Iterator[None]:
         if out_of_memory(error):
             raise
         raise DDNetError(
-            f"{path}: a damaged resume state ({type(error).__name__}); delete it, and the training begins anew"
+            f"{path}: a damaged resume state ({type(error).__name__}); move it aside, and the training begins anew"
         ) from None
 
 

@@ -97,7 +97,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         return {}
-    return files.read_json(path, "delete it and run the workflow again")
+    return files.read_json(path, "move it aside and run the workflow again")
 
 
 def read_frame(path: Path, fix: str, numbers: Sequence[str] = (), **options: Any) -> pd.DataFrame:
@@ -167,7 +167,7 @@ def read_history(path: Path) -> pd.DataFrame:
 
     if not path.is_file():
         return pd.DataFrame(columns=["step", "val_psnr"])
-    frame = read_frame(path, fix := "delete it and train the run again")
+    frame = read_frame(path, fix := "move it aside and train the run again")
     if lacking := [name for name in ("step", "val_psnr") if name not in frame.select_dtypes("number").columns]:
         raise DDNetError(f"{path}: lacks numbers in column {lacking[0]}; {fix}")
     return frame

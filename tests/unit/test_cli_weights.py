@@ -236,9 +236,7 @@ def test_the_same_again_is_fine_and_another_one_is_refused(downloads: Path, caps
     content = kept.read_bytes()
     weights("import", kept)  # where it lies
     write_keras(downloads / "single_16bit.hdf5", random_layers(dpdnet_shapes(4), seed=1))
-    with pytest.raises(
-        DDNetError, match="is another file, of SHA-256 .*; to replace it, delete the folder data/weights"
-    ):
+    with pytest.raises(DDNetError, match="is another file, of SHA-256 .*; to replace it, move the folder data/weights"):
         weights("import", downloads / "single_16bit.hdf5")
     assert kept.read_bytes() == content
     capsys.readouterr()
@@ -293,7 +291,7 @@ def test_list_says_what_is_expected_where_it_is_and_whether_it_is_here(
     kept = Path("data/weights/dpdnet/dpdnet_single.hdf5")
     kept.write_bytes(b"other")
     weights("list")
-    assert "dpdnet_single.hdf5 is not what was recorded; delete the folder" in capsys.readouterr().out
+    assert "dpdnet_single.hdf5 is not what was recorded; move the folder aside" in capsys.readouterr().out
     Path("data/weights/dpdnet/manifest.json").unlink()
     weights("list")
     assert "not recorded yet: `ddnet weights import` checks and records it" in capsys.readouterr().out
