@@ -51,8 +51,9 @@ def load_torch(path: str | os.PathLike[str], fix: str) -> Any:
 
             return load_file(path)
         _require_modest(path)
-        with torch.serialization.safe_globals(_plain_types()), warnings.catch_warnings(action="ignore"):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        plain, quiet = torch.serialization.safe_globals(_plain_types()), warnings.catch_warnings(action="ignore")
+        with plain, quiet, path.open("rb") as stream:  # given a path, torch goes by how the file is called
+            return torch.load(stream, map_location="cpu", weights_only=True)
     except DDNetError:
         raise
     except Exception as error:  # torch raises many types for damaged files; all mean the same to the reader

@@ -61,8 +61,7 @@ def load_published(encoder_path: str | Path, depth_path: str | Path) -> tuple[De
         The network in evaluation mode, and its input size (height, width).
     """
     encoder, network = _read(encoder_path), DepthNetwork()
-    inner = [value for value in encoder.values() if isinstance(value, Mapping)]
-    size = _size(next((one for one in (encoder, *inner) if "height" in one), encoder), encoder_path)
+    size = _size(_size_entries(encoder), encoder_path)
     for module, content, path in (
         (network.encoder, encoder, encoder_path),
         (network.depth, _read(depth_path), depth_path),
@@ -72,6 +71,15 @@ def load_published(encoder_path: str | Path, depth_path: str | Path) -> tuple[De
         _load_checked(module, {name[len(found.prefix) :]: value for name, value in found.entries.items()}, path)
         found.tell(f"Monodepth2, {Path(path).name}")
     return _ready(network), size
+
+
+def _size_entries(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`height` and `width` from wherever they stand in a checkpoint, with what stands before the tensors' names."""
+    for one in (content, *(value for value in content.values() if isinstance(value, Mapping))):
+        for name in one:
+            if isinstance(name, str) and (name == "height" or name.endswith(".height")):
+                return {"height": one[name], "width": one.get(f"{name.removesuffix('height')}width")}
+    return content
 
 
 def _is_classifier(name: str) -> bool:

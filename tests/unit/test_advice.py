@@ -11,7 +11,7 @@ import pytest
 from ddnet.places import ROOT
 
 # Advice begins a clause, or follows "or", "and", "then", "to": "; delete it", "restore it, or remove the pair".
-VERBS = r"delete|remove|erase|discard|wipe|purge|unlink|trash|throw (?:it |them )?away|get rid of|rm|drop the|clear the|empty the"
+VERBS = r"delete|remove|erase|discard|wipe|purge|unlink|trash|throw (?:it |them )?away|get rid of|rm|drop the|empty the"
 ADVICE = re.compile(
     rf"(?:^|[;:,.(`]\s*|\b(?:or|and|then|to|please|must|should|can|first)\s+)(?:{VERBS})\s+(?:-\w+\s+)?[\w'‹/{{]|"
     r"\bkeep (?:only )?one of|\b(?:be|is|are) (?:safely )?(?:deleted|removed)\b",
