@@ -15,7 +15,7 @@ from torch import nn
 from baselines.defocusgan_network import RCABS, SCALES, WIDTH, WIDTHS, Network
 from baselines.defocusgan_training import DefocusganObjective
 from baselines.network_system import NetworkSystem, fitted, read_torch, save_weights, shapes_of
-from ddnet.errors import DDNetError
+from ddnet.state_dicts import find_state
 
 PUBLISHED_FILE = "90_models.pth"
 UNUSED = {f"{module}.{leaf}" for module in ("connect", "connect2") for leaf in ("weight", "bias")}
@@ -57,22 +57,22 @@ class Defocusgan(NetworkSystem):
     def convert(folder: Path, out: Path) -> None:
         """Make our file of `90_models.pth` in `folder`: a dictionary with the generator's `state_dict`.
 
-        What else it has is not read: the discriminator, the optimisers, and the generator's two unused layers.
+        What else it has is not read: the discriminator, the optimisers, and the generator's two unused layers. The
+        generator may be wrapped otherwise, too, or be alone; see `ddnet.state_dicts`.
 
         Raises:
             DDNetError: no such file, or an entry that is unknown, missing or of another shape.
         """
         path = folder / PUBLISHED_FILE
-        content = read_torch(path, "DefocusGAN")
-        if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
-            raise DDNetError(f"{path}: lacks the dictionary 'state_dict'; not weights of DefocusGAN")
         with torch.device("meta"):
             expected = shapes_of(Network())
         names = {published_name(ours): ours for ours in expected}
-        entries = {name: value for name, value in content["state_dict"].items() if name not in UNUSED}
-        shapes = {published: expected[ours] for published, ours in names.items()}
-        state = fitted(entries, shapes, path, "DefocusGAN")
-        save_weights(out, {names[published]: array for published, array in state.items()}, WIDTH)
+        content = read_torch(path, "DefocusGAN")
+        found = find_state(content, names.__contains__, str(path), "DefocusGAN", UNUSED.__contains__)
+        shapes = {found.prefix + published: expected[ours] for published, ours in names.items()}
+        state = fitted(found.entries, shapes, path, "DefocusGAN")
+        save_weights(out, {ours: state[found.prefix + published] for published, ours in names.items()}, WIDTH)
+        found.tell("DefocusGAN")
 
 
 def published_name(ours: str) -> str:

@@ -91,7 +91,7 @@ def _matched(folder: Path, scenes: Sequence[Scene]) -> dict[str, Path]:
     example = f"; write it to {folder / missing[0]}.png{others}" if missing else ""
     _refuse(missing, len(scenes), f"are missing in {folder}", example)
     doubled = [f"{several[0]} and {several[1].name}" for several in found.values() if len(several) > 1]
-    _refuse(doubled, len(scenes), "are there more than once", "; keep one of them")
+    _refuse(doubled, len(scenes), "are there more than once", "; rename one of them or move it elsewhere")
     if aside:
         log.info(
             "%s: %d pictures left aside, because no test scene is named so; the first %s", folder, len(aside), aside[0]

@@ -6,8 +6,8 @@ cut pictures to multiples of 8; here they are padded by reflection, so that noth
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -16,11 +16,12 @@ from baselines.ifan_network import FILTER_COUNTS, TAPS, WIDTH, WIDTHS, Network
 from baselines.ifan_training import IfanObjective
 from baselines.network_system import NetworkSystem, fitted, read_torch, save_weights, shapes_of
 from ddnet.errors import DDNetError
+from ddnet.state_dicts import FoundState, find_state
 
 # The published files, in the order to look for them; the tables' row is of the first, which has 17 filters.
 PUBLISHED = ("IFAN.pytorch", "IFAN_8.pytorch", "IFAN_26.pytorch", "IFAN_35.pytorch", "IFAN_44.pytorch")
 FILTERS_GAIN = 1.5  # of the initial weights
-NETWORK, TRAINING_ONLY = "module.Network.", "module.reblurNet."
+NETWORK, TRAINING_ONLY = "Network.", "reblurNet."  # in the published file after `module.`
 
 
 class Ifan(NetworkSystem):
@@ -53,31 +54,41 @@ class Ifan(NetworkSystem):
     def convert(folder: Path, out: Path) -> None:
         """Make our file of `IFAN.pytorch` in `folder`, or else of another number of filters.
 
-        What the file has besides the network, the reblurring that only training uses, is not read.
+        What the file has besides the network, the reblurring that only training uses, is not read. The names may begin
+        with `module.Network.`, `Network.` or neither; see `ddnet.state_dicts` for what else may stand before them.
 
         Raises:
             DDNetError: no such file, or an entry that is unknown, missing or of another shape.
         """
         path = next((folder / name for name in PUBLISHED if (folder / name).is_file()), folder / PUBLISHED[0])
-        entries = _network_entries(path)
-        filters = _filters(entries, path)
+        found = _network_state(path)
+        filters = _filters(found, path)
         with torch.device("meta"):
             expected = shapes_of(Network(WIDTH, filters))
-        state = fitted(entries, {NETWORK + name: shape for name, shape in expected.items()}, path, "IFAN")
-        plain = {name.removeprefix(NETWORK): array for name, array in state.items()}
+        state = fitted(found.entries, {found.prefix + name: shape for name, shape in expected.items()}, path, "IFAN")
+        plain = {name.removeprefix(found.prefix): array for name, array in state.items()}
         save_weights(out, plain, WIDTH, filters=filters, both_kernels=0)
+        found.tell("IFAN")
 
 
-def _network_entries(path: Path) -> dict[str, Any]:
-    content = read_torch(path, "IFAN")
-    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise DDNetError(f"{path}: {type(content).__name__}, not a dictionary of tensors; not weights of IFAN")
-    return {name: value for name, value in content.items() if not name.startswith(TRAINING_ONLY)}
+def _network_state(path: Path) -> FoundState:
+    """The network in a file, whose prefix ends in `Network.` where its names do so in the file."""
+    with torch.device("meta"):
+        names = set(shapes_of(Network(WIDTH)))
+    found = find_state(
+        read_torch(path, "IFAN"),
+        lambda name: name.removeprefix(NETWORK) in names,
+        str(path),
+        "IFAN",
+        lambda name: name.startswith(TRAINING_ONLY),
+    )
+    whole = any(name.startswith(found.prefix + NETWORK) for name in found.entries)
+    return replace(found, prefix=found.prefix + NETWORK) if whole else found
 
 
-def _filters(entries: dict[str, Any], path: Path) -> int:
+def _filters(found: FoundState, path: Path) -> int:
     """How many filters the last layer predicts: of 4 width channels, each two kernels and what is added."""
-    name, each = f"{NETWORK}F.3.bias", 4 * WIDTH * (2 * TAPS + 1)
+    entries, name, each = found.entries, f"{found.prefix}F.3.bias", 4 * WIDTH * (2 * TAPS + 1)
     if name not in entries:
         raise DDNetError(f"{path}: lacks '{name}'; not weights of IFAN")
     shape = tuple(getattr(entries[name], "shape", ()))

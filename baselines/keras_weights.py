@@ -47,7 +47,10 @@ def find_hdf5(folder: Path, title: str) -> Path:
     if not found:
         raise DDNetError(f"{folder}: no {' or '.join(SUFFIXES)} file; put the published weights of {title} there")
     if len(found) > 1:
-        raise DDNetError(f"{folder}: {found[0].name} and {found[1].name}; keep the published weights of {title} only")
+        raise DDNetError(
+            f"{folder}: {found[0].name} and {found[1].name}; leave the weights of {title} there, and move the "
+            "other elsewhere"
+        )
     return found[0]
 
 

@@ -133,7 +133,7 @@ def _data(plan: Plan, sources_file: Path) -> None:
         if local and not found.complete:
             _say("", f"{found.source}; correct data.{name}, or leave it out to fetch")
         elif not found.complete and found.have >= found.needed:
-            _say("", "too many files; delete those that do not belong there")
+            _say("", "too many files; move those that do not belong there elsewhere")
         elif not found.complete:
             share = (found.needed - found.have) / wanted_files(name).needed  # a trial takes but a part of all
             first = item.sources[0].url if item.sources else item.by_hand
@@ -165,8 +165,8 @@ def data_verify(arguments: argparse.Namespace) -> None:
         print(problem)
     if problems:
         raise DDNetError(
-            f"not all is as recorded (problems: {len(problems)}); put the original files back, or delete those that "
-            "were fetched, and fetch again: snakemake with --forcerun fetch_item"
+            f"not all is as recorded (problems: {len(problems)}); put the original files back, or move those that "
+            "were fetched aside and fetch again: snakemake with --forcerun fetch_item"
         )
 
 

@@ -126,7 +126,7 @@ def _require_digest(what: str, found: str, expected: str) -> None:
     if not found.startswith(expected):
         raise DDNetError(
             f"{what}: SHA-256 is {found[: len(expected)]}, expected {expected}; "
-            "it is damaged or not the published file: delete it and fetch again"
+            "it is damaged or not the published file: move it aside and fetch again"
         )
 
 
@@ -246,7 +246,7 @@ def _hub_cache() -> Path:
 
 
 def _features(path: Path) -> dict[str, torch.Tensor]:
-    state = load_torch(path, "delete it and fetch the weights again")
+    state = load_torch(path, "move it aside and fetch the weights again")
     return {key: value for key, value in state.items() if key.startswith("features.")}
 
 
@@ -255,7 +255,7 @@ def read_manifest(folder: str | Path) -> Manifest:
     path = Path(folder) / "manifest.json"
     if not path.is_file():
         return {}
-    manifest = read_json(path, fix := "delete it and fetch the weights again")
+    manifest = read_json(path, fix := "move it aside and fetch the weights again")
     for name, entry in manifest.items():
         if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ENTRY):
             raise DDNetError(f"{path}: entry '{name}' must have the texts {', '.join(ENTRY)}; {fix}")
@@ -336,4 +336,4 @@ def load_trunk(name: str, folder: str | Path) -> dict[str, torch.Tensor]:
         raise DDNetError(f"weights '{name}' are unavailable: {entry['reason']}")
     if not _is_current(entry, folder):
         raise DDNetError(f"{folder / entry['file']}: in manifest.json but missing; fetch the weights again")
-    return dict(load_torch(folder / entry["file"], "delete it and fetch the weights again"))
+    return dict(load_torch(folder / entry["file"], "move it aside and fetch the weights again"))

@@ -66,7 +66,9 @@ def index_folder(data: FolderData) -> list[Scene]:
 def _size_problem(found: ImageFile) -> str:
     if min(found.height, found.width) >= SMALLEST_SIDE:
         return ""
-    return f"{found}; both sides must be at least {SMALLEST_SIDE} px, or LPIPS cannot measure it: remove the pair"
+    return (
+        f"{found}; both sides must be at least {SMALLEST_SIDE} px, or LPIPS cannot measure it: move the pair elsewhere"
+    )
 
 
 def _require_apart(scenes: Sequence[Scene]) -> None:
@@ -77,8 +79,8 @@ def _require_apart(scenes: Sequence[Scene]) -> None:
             split, first = seen.setdefault(digest, (scene.split, file))
             if split != scene.split:
                 raise DDNetError(
-                    f"{file}: the same file as {first}, one for {scene.split}, the other for {split}; remove one, or "
-                    "lay out train/, val/ and test/ yourself with both in the same one"
+                    f"{file}: the same file as {first}, one for {scene.split}, the other for {split}; move one "
+                    "elsewhere, or lay out train/, val/ and test/ yourself with both in the same one"
                 )
 
 
@@ -125,7 +127,9 @@ def by_stem(files: Iterable[Path]) -> dict[str, Path]:
     for file in sorted(files):
         stem = stem_of(file)
         if stem in found:
-            raise DDNetError(f"{file}: {found[stem].name} beside it has the same name; keep one of the two")
+            raise DDNetError(
+                f"{file}: {found[stem].name} beside it has the same name; rename one of the two or move it elsewhere"
+            )
         found[stem] = file
     return found
 
@@ -237,6 +241,6 @@ def _pairs(folder: Path) -> list[Files]:
     file = lonely[min(lonely, key=natural)]
     missing = "target" if file.parent.name == "source" else "source"
     raise DDNetError(
-        f"{file}: no image named '{file.stem}' in {folder / missing}; add it, or remove this one "
+        f"{file}: no image named '{file.stem}' in {folder / missing}; add it, or move this one elsewhere "
         f"({len(sources)} in source/, {len(targets)} in target/)"
     )

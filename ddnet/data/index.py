@@ -235,7 +235,7 @@ def describe_pairs(
         if digests is not None and digests.get(found.path) != found.sha256:
             return (
                 "its SHA-256 is not the one recorded when it was first seen; the file has changed: "
-                "put the original back, or delete it and fetch again (snakemake with --forcerun fetch_item)"
+                "put the original back, or move it aside and fetch again (snakemake with --forcerun fetch_item)"
             )
         return problem(found)
 
@@ -246,7 +246,7 @@ def describe_pairs(
         if image.pixels == target.pixels:
             raise DDNetError(
                 f"{image.path}: shows the very pixels of its target {target.path}: nothing to restore, and its PSNR "
-                "would be infinite; put the defocused photograph there, or remove the pair"
+                "would be infinite; put the defocused photograph there, or move the pair elsewhere"
             )
     return [
         _scene(dataset, pair.split, pair.scene, pair.location, image, target, None, views)
@@ -303,7 +303,7 @@ def read_index(path: str | Path, dataset: str | None = None, split: str | None =
     """
     root = Path(path).parent
     scenes = []
-    for record in read_rows(path, COLUMNS, fix := "delete it, and index the data again"):
+    for record in read_rows(path, COLUMNS, fix := "move it aside and index the data again"):
         row: dict[str, Any] = dict(record)
         if problem := _row_problem(record):
             raise DDNetError(f"{path}: {problem}; {fix}")

@@ -50,7 +50,7 @@ def training_set_place(needed: int, gpu_free: int | None) -> Place:
 
 
 SCENES, PATCHES = "scenes.csv", "patches.csv"
-AGAIN = "delete the folder and extract the patches again"
+AGAIN = "move the folder aside and extract the patches again"
 
 
 class PatchSet:

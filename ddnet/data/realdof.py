@@ -47,7 +47,7 @@ def index_realdof(files: Mapping[str, Path], digests: Mapping[str, str], trial: 
     if (len(sources), len(targets)) != (PAIRS, PAIRS):
         raise DDNetError(
             f"realdof: found {len(sources)} images in source/ and {len(targets)} in target/; there must be {PAIRS} of "
-            "each: remove what does not belong there, or fetch it again"
+            "each: move what does not belong there elsewhere, or fetch it again"
         )
     pairs = pair_by_stem(sources, targets)
     if pairs is None:

@@ -19,8 +19,8 @@ def require_unchanged(scene: Scene) -> None:
     for path, digest in ((scene.image, scene.image_sha256), (scene.target, scene.target_sha256)):
         if path.is_file() and sha256(path) != digest:  # one that is missing is said by whoever reads it
             raise DDNetError(
-                f"{path}: not the file that was indexed (its SHA-256 differs); put the original back, or delete the "
-                "index, and index and train anew"
+                f"{path}: not the file that was indexed (its SHA-256 differs); put the original back, or move the "
+                "index aside, and index and train anew"
             )
 
 
@@ -45,7 +45,7 @@ def require_unchanged_since(index: Path, made_from: Sequence[Path]) -> None:
     if changed:
         raise DDNetError(
             f"{changed[0]}: changed or gone since it was indexed, as are {len(changed) - 1} other pictures; results "
-            f"here rest on the old ones: put them back, or delete {made_from[0]} to make all anew"
+            f"here rest on the old ones: put them back, or move {made_from[0]} aside to make all anew"
         )
 
 

@@ -12,7 +12,10 @@ from torch import nn
 
 from ddnet.depth._network import DepthNetwork
 from ddnet.errors import DDNetError
+from ddnet.state_dicts import find_state
 from ddnet.torch_files import check_state, load_torch, save_torch
+
+COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,30 @@ def load_published(encoder_path: str | Path, depth_path: str | Path) -> tuple[De
     Returns:
         The network in evaluation mode, and its input size (height, width).
     """
-    encoder = _read(encoder_path)
-    size = _size(encoder, encoder_path)
-    network = DepthNetwork()
-    load_encoder(network, encoder, encoder_path)
-    _load_checked(network.depth, _read(depth_path), depth_path)
+    encoder, network = _read(encoder_path), DepthNetwork()
+    size = _size(_size_entries(encoder), encoder_path)
+    for module, content, path in (
+        (network.encoder, encoder, encoder_path),
+        (network.depth, _read(depth_path), depth_path),
+    ):
+        expected = {name for name in module.state_dict() if not name.endswith(COUNTER)}  # which training alone uses
+        found = find_state(content, expected.__contains__, str(path), "Monodepth2's ResNet-18", _is_classifier)
+        _load_checked(module, {name[len(found.prefix) :]: value for name, value in found.entries.items()}, path)
+        found.tell(f"Monodepth2, {Path(path).name}")
     return _ready(network), size
+
+
+def _size_entries(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`height` and `width` from wherever they stand in a checkpoint, with what stands before the tensors' names."""
+    for one in (content, *(value for value in content.values() if isinstance(value, Mapping))):
+        for name in one:
+            if isinstance(name, str) and (name == "height" or name.endswith(".height")):
+                return {"height": one[name], "width": one.get(f"{name.removesuffix('height')}width")}
+    return content
+
+
+def _is_classifier(name: str) -> bool:
+    return name.startswith("encoder.fc.")
 
 
 def load_fitted(path: str | Path) -> DepthWeights:
@@ -126,7 +147,7 @@ def _ready(network: DepthNetwork) -> DepthNetwork:
 def _read(path: str | Path) -> Mapping[str, Any]:
     if not Path(path).is_file():
         raise DDNetError(f"{path}: no such depth weights; 'ddnet data status' says where they come from")
-    content = load_torch(path, "delete it and fetch or fit it again")
+    content = load_torch(path, "move it aside and fetch or fit it again")
     if not isinstance(content, Mapping):
         raise DDNetError(f"{path}: holds a {type(content).__name__}; expected a dictionary of weights")
     return content
@@ -144,7 +165,7 @@ def _size(content: Mapping[str, Any], path: str | Path) -> tuple[int, int]:
 def _load_checked(module: nn.Module, state: Mapping[str, Any], path: str | Path) -> None:
     """Strict loading whose error names the first key that does not fit."""
     expected = module.state_dict()
-    counters = {key for key in expected if key.endswith("num_batches_tracked")}  # absent before PyTorch 0.4.1
+    counters = {key for key in expected if key.endswith(COUNTER)}  # absent before PyTorch 0.4.1
     for key in sorted(expected.keys() - state.keys() - counters):
         raise DDNetError(f"{path}: lacks '{key}' {tuple(expected[key].shape)}; not weights of Monodepth2's ResNet-18")
     for key in sorted(state.keys() - expected.keys()):

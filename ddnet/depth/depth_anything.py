@@ -142,9 +142,9 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DDNetError(f"{path}: not JSON ({error}); delete it and fetch it again") from None
+        raise DDNetError(f"{path}: not JSON ({error}); move it aside and fetch it again") from None
     if not isinstance(values, dict):
-        raise DDNetError(f"{path}: holds no JSON object; delete it and fetch it again")
+        raise DDNetError(f"{path}: holds no JSON object; move it aside and fetch it again")
     return values
 
 

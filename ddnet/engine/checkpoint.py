@@ -19,7 +19,7 @@ from ddnet.memory import out_of_memory
 from ddnet.models import build_model
 from ddnet.torch_files import check_state, load_torch, save_torch
 
-FIX = "delete it, if it is there, and run again"
+FIX = "move it aside, if it is there, and run again"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def load_run(path: Path) -> Run:
         DDNetError: missing or foreign file, or weights that do not fit the network.
     """
     content = _load(path)
-    if not {"state_dict", "variant", "info"} <= set(content) or not isinstance(content["info"], dict):
+    if not is_run(content):
         keys = ", ".join(map(str, content))[:200]
         raise DDNetError(f"{path}: not a model written by this suite (keys: {keys}); {FIX}")
     try:
@@ -59,6 +59,15 @@ def load_run(path: Path) -> Run:
     network = build_model(variant, model.width, model.output)
     network.load_state_dict(state)
     return Run(network.eval(), variant, content["info"])
+
+
+def is_run(content: Any) -> bool:
+    """Whether a file's content has the entries of `save_run`."""
+    return (
+        isinstance(content, dict)
+        and {"state_dict", "variant", "info"} <= set(content)
+        and isinstance(content["info"], dict)
+    )
 
 
 def _first(error: ValidationError) -> str:
@@ -95,7 +104,7 @@ def whole_state(path: Path) -> Iterator[None]:
         if out_of_memory(error):
             raise
         raise DDNetError(
-            f"{path}: a damaged resume state ({type(error).__name__}); delete it, and the training begins anew"
+            f"{path}: a damaged resume state ({type(error).__name__}); move it aside, and the training begins anew"
         ) from None
 
 

@@ -122,7 +122,7 @@ class DepthStore:
         index = self.folder / "index.csv"
         if not index.is_file():
             raise DDNetError(f"{index}: no depth was estimated there; run the rule estimate_depth")
-        rows = read_rows(index, COLUMNS, "delete the folder and estimate again")
+        rows = read_rows(index, COLUMNS, "move the folder aside and estimate again")
         self._rows = {f"{row['dataset']}/{row['split']}/{row['scene']}": row for row in rows}
         self._verified: set[str] = set()
 
@@ -135,10 +135,10 @@ class DepthStore:
         row = self._rows.get(scene.key)
         if row is None:
             raise DDNetError(
-                f"{self.folder}: no depth for scene {scene.key}; delete index.csv there and estimate again"
+                f"{self.folder}: no depth for scene {scene.key}; move index.csv there aside and estimate again"
             )
         path = self.folder / row["path"]
-        fix = f"delete {self.folder} and run the rule estimate_depth again"
+        fix = f"move {self.folder} aside and run the rule estimate_depth again"
         if not path.is_file():
             raise DDNetError(f"{path}: listed in index.csv but missing; {fix}")
         if scene.key not in self._verified:

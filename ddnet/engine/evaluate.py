@@ -269,7 +269,8 @@ def write_evaluation(
         extra: further entries (depth source, parameters, provenance).
 
     Returns:
-        What was written: `metrics`, `by_location`, `images` (counts), `unavailable`, and `extra`.
+        What was written: `metrics`, `by_location`, `images` (counts), `unavailable`, and `extra`. An infinite mean
+        is the text "inf" in the file.
 
     Raises:
         DDNetError: an entry of `extra` would replace one of these.
@@ -292,8 +293,15 @@ def write_evaluation(
     if clash := sorted(result.keys() & (extra or {}).keys()):
         raise DDNetError(f"{path}: extra entries {clash} are reserved; name them otherwise")
     result |= extra or {}
-    write_json(path, result)
+    write_json(path, _for_json(result))
     return result
+
+
+def _for_json(value: Any) -> Any:
+    """Infinite numbers, which JSON does not have, as in the CSV: the PSNR of pictures that equal their targets."""
+    if isinstance(value, Mapping):
+        return {name: _for_json(inner) for name, inner in value.items()}
+    return str(value) if isinstance(value, float) and math.isinf(value) else value
 
 
 def gate_maps(model: torch.nn.Module, image: FloatArray, depth: FloatArray | None) -> dict[str, FloatArray]:

@@ -85,7 +85,7 @@ def write_fetched(path: str | Path, fetched: Fetched) -> None:
 
 def read_fetched(path: str | Path) -> Fetched:
     """Read the record that `write_fetched` made."""
-    record = read_json(path, fix := "delete it and fetch again")
+    record = read_json(path, fix := "move it aside and fetch again")
     texts = [record.get("source"), *(item for key in ("files", "digests") for item in _texts(record.get(key)))]
     if not all(isinstance(text, str) and "\0" not in text for text in texts):
         raise DDNetError(f"{path}: not the record of a fetch; {fix}")

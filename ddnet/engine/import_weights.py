@@ -7,7 +7,8 @@ from __future__ import annotations
 import json
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +16,17 @@ from ddnet.config import Item, source_of
 from ddnet.engine.compared import compared_systems
 from ddnet.engine.fetch_data import WEIGHTS, folder_of
 from ddnet.errors import DDNetError
-from ddnet.fetch import Fetched, put_item, scan_folder, unpack_zip
+from ddnet.fetch import Fetched, by_name, put_item, scan_folder, unpack_zip
 from ddnet.fetch.manifest import Manifest
 from ddnet.files import sha256
 from ddnet.registry import did_you_mean
+from ddnet.torch_files import CONVERT
 
 Files = dict[str, Path]
 RESULTS = Path("results", "systems")
 PACKED = "packed"  # where a zip's files go for the time of an import
+CONVERTED = Path("converted", "weights.npz")
+SUFFIXES = (".pth", ".pt", ".ckpt", ".pytorch", ".bin", ".tar", ".safetensors", ".npz", ".hdf5", ".h5")
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,45 @@ class Imported:
     folder: Path
 
 
+@dataclass(frozen=True)
+class Recognised:
+    """What a file was recognised as, before it is kept anywhere.
+
+    Attributes:
+        files: canonical name -> file; one from a zip is there only within `recognised`.
+        converted: our file of a compared system, as the item's files; None for what is read as it is.
+    """
+
+    name: str
+    parameters: int
+    files: Files
+    digests: dict[str, str]
+    converted: Path | None
+
+
 def import_weights(path: Path, items: Mapping[str, Item], name: str | None = None) -> Imported:
     """Recognise published weights and copy them to `data/weights/<item>/`, recorded as by the workflow's fetch.
 
-    A file is first tried as the items that it is called like, and where there are none as any item of one file; what
-    counts is whether all of it fits. Nothing in it is executed.
+    Args:
+        path, items, name: see `recognised`.
+
+    Raises:
+        DDNetError: see `recognised`; or another file is there already. Nothing has been written then.
+    """
+    with recognised(path, items, name) as found:
+        folder = folder_of(found.name)
+        fetched = put_item(
+            found.name, source_of(found.name, items), WEIGHTS[found.name](), folder, found.files,
+            f"imported from {path.name}", found.digests,
+        )  # fmt: skip
+        return Imported(found.name, found.parameters, fetched, folder)
+
+
+@contextmanager
+def recognised(path: Path, items: Mapping[str, Item], name: str | None = None) -> Iterator[Recognised]:
+    """Recognise published weights by what they hold: all of a file must fit. Nothing in it is executed.
+
+    A file is first tried as the items that it is called like, then as any other item of one file.
 
     Args:
         path: the published file, or a folder or a zip that contains it.
@@ -47,52 +85,60 @@ def import_weights(path: Path, items: Mapping[str, Item], name: str | None = Non
         name: which item it is; None: found out.
 
     Raises:
-        DDNetError: no such file or item; nothing fits, or more than one item does; another file is there already.
-            Nothing has been written then.
+        DDNetError: no such file or item; nothing fits, or more than one item does.
     """
     if name is not None and name not in WEIGHTS:
         raise DDNetError(f"no published weights '{name}'{did_you_mean(name, WEIGHTS)}")
     try:
         with tempfile.TemporaryDirectory(prefix="ddnet-weights-") as scratch:
-            return _import(path, items, [name] if name else list(WEIGHTS), Path(scratch))
+            yield _recognise(path, items, [name] if name else list(WEIGHTS), Path(scratch))
     except OSError as error:
         reason = error.strerror or error
-        raise DDNetError(f"{error.filename or path}: {reason}; correct that and import again") from None
+        raise DDNetError(f"{error.filename or path}: {reason}; correct that and try again") from None
 
 
-def _import(path: Path, items: Mapping[str, Item], names: Sequence[str], scratch: Path) -> Imported:
-    candidates = _candidates(path, names, items, scratch)
-    if not candidates:
-        expected = f"{names[0]}: {expected_files(names[0])}" if len(names) == 1 else "`ddnet weights list`"
-        raise DDNetError(f"{path}: holds no published weights that are expected, by name; see {expected}")
-    fits: dict[str, tuple[int, dict[str, str]]] = {}
+def _recognise(path: Path, items: Mapping[str, Item], names: Sequence[str], scratch: Path) -> Recognised:
     problems: dict[str, str] = {}
-    for name, files in candidates.items():
-        digests = {canonical: sha256(file) for canonical, file in files.items()}
-        try:
-            fits[name] = _parameters(name, files, scratch / name, path), digests
-        except DDNetError as error:
-            problems[name] = str(error)
-    if not fits and len(problems) == 1:
-        raise DDNetError(f"{next(iter(problems))}: {next(iter(problems.values()))}")
-    if len(problems) > 2 and not fits:  # its name says nothing, and everything was tried
-        tried = ", ".join(problems)
-        raise DDNetError(f"{path}: no published weights that this suite knows (tried: {tried}); --as NAME says why not")
-    if not fits:
-        said = "; ".join(f"not {name}: {problem}" for name, problem in problems.items())
-        raise DDNetError(f"{path}: no published weights that this suite knows ({said}); see `ddnet weights list`")
-    if len(fits) > 1:
-        raise DDNetError(f"{path}: holds weights of {', '.join(fits)}; say which by --as, one at a time")
-    [(name, (parameters, digests))] = fits.items()
-    folder = folder_of(name)
-    fetched = put_item(
-        name, source_of(name, items), WEIGHTS[name](), folder, candidates[name], f"imported from {path.name}", digests
-    )
-    return Imported(name, parameters, fetched, folder)
+    for number, find in enumerate((_called_so, _of_any_name)):
+        fits = {}
+        for name, files in find(path, [name for name in names if name not in problems], items, scratch).items():
+            digests = {canonical: sha256(file) for canonical, file in files.items()}
+            try:
+                stage = scratch / f"{name}-{number}"
+                parameters = _parameters(name, files, stage, path)
+            except DDNetError as error:
+                problems[name] = str(error)
+                continue
+            converted = stage / CONVERTED
+            fits[name] = Recognised(name, parameters, files, digests, converted if converted.is_file() else None)
+        if len(fits) > 1:
+            raise DDNetError(f"{path}: holds weights of {', '.join(fits)}; say which by --as, one at a time")
+        if fits:
+            return next(iter(fits.values()))
+        if not number:
+            called = dict(problems)
+    raise DDNetError(_nothing_fits(path, names, called or problems))
 
 
-def _candidates(path: Path, names: Sequence[str], items: Mapping[str, Item], scratch: Path) -> dict[str, Files]:
-    """The files of every item that `path` may be, by canonical name."""
+def _nothing_fits(path: Path, names: Sequence[str], problems: Mapping[str, str]) -> str:
+    """One line that says why; of a file that is called like an item, why it is not that one."""
+    if not problems:
+        expected = f"{names[0]}: {expected_files(names[0])}" if len(names) == 1 else "`ddnet weights list`"
+        return f"{path}: holds no published weights that are expected, by name; see {expected}"
+    if len(problems) == 1:
+        [(name, problem)] = problems.items()
+        return f"{name}: {problem}"
+    nothing = f"{path}: no published weights that this suite knows"
+    if code := next((problem for problem in problems.values() if CONVERT in problem), ""):
+        return code.rpartition("; ")[0]  # without what to do about an item's own file
+    if len(problems) > 2:  # its name says nothing, and everything was tried
+        return f"{nothing} (tried: {', '.join(problems)}); `ddnet weights import FILE --as NAME` says why not"
+    said = "; ".join(f"not {name}: {problem}" for name, problem in problems.items())
+    return f"{nothing} ({said}); see `ddnet weights list`"
+
+
+def _called_so(path: Path, names: Sequence[str], items: Mapping[str, Item], scratch: Path) -> dict[str, Files]:
+    """The files of every item that `path` is called like, or has files that are called so, by canonical name."""
     if path.is_dir():
         return _all_of(names, lambda name: scan_folder(path, WEIGHTS[name]())[0])
     if not path.is_file():
@@ -107,7 +153,36 @@ def _candidates(path: Path, names: Sequence[str], items: Mapping[str, Item], scr
         found = _all_of(names, unpacked)
         if found or path.suffix.lower() == ".zip":
             return found
-    return _all_of(names, lambda name: _beside(path, name)) or _all_of(names, lambda name: _renamed(path, name))
+    return _all_of(names, lambda name: _beside(path, name))
+
+
+def _of_any_name(path: Path, names: Sequence[str], items: Mapping[str, Item], scratch: Path) -> dict[str, Files]:
+    """`path`, or the only file of weights in it, as every item of one file."""
+    single = {name: files[0] for name in names if len(files := WEIGHTS[name]().files or ()) == 1}
+    if path.is_dir():
+        inside = [path / other for other in scan_folder(path, by_name())[1] if _ends_so(other)]
+    elif (entries := _zipped(path)) is None:
+        inside = [path]
+    elif len(entries) == 1:
+        only, gigabytes = Path(entries[0]).name, max(source_of(name, items).gigabytes for name in names)
+        inside = list(unpack_zip(path, by_name(only), scratch / PACKED / "any", gigabytes, str(path)).values())
+    else:
+        inside = []
+    return {name: {canonical: inside[0]} for name, canonical in single.items()} if len(inside) == 1 else {}
+
+
+def _zipped(path: Path) -> list[str] | None:
+    """Files of weights in a zip; None for a file that is none, or a zip that is one file of weights itself."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        entries = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+    packed = any(entry.endswith((".npy", "data.pkl")) for entry in entries)
+    return None if packed else [entry for entry in entries if _ends_so(entry) and "__MACOSX" not in entry]
+
+
+def _ends_so(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES
 
 
 def _all_of(names: Sequence[str], find: Callable[[str], Files]) -> dict[str, Files]:
@@ -141,11 +216,6 @@ def _beside(path: Path, name: str) -> Files:
     return {own: path, **{canonical: file for canonical, file in others.items() if file.is_file()}}
 
 
-def _renamed(path: Path, name: str) -> Files:
-    wanted = WEIGHTS[name]()
-    return {wanted.files[0]: path} if wanted.files is not None and len(wanted.files) == 1 else {}
-
-
 def _parameters(name: str, files: Files, stage: Path, path: Path) -> int:
     """Parameters of an item's network, of which every file has been read to its end.
 
@@ -170,8 +240,7 @@ def _parameters(name: str, files: Files, stage: Path, path: Path) -> int:
 
 
 def _check_compared(name: str, folder: Path) -> int:
-    out = folder / "converted" / "weights.npz"
-    return int(compared_systems("official_weights").convert_official(name, folder, out))
+    return int(compared_systems("official_weights").convert_official(name, folder, folder / CONVERTED))
 
 
 def _check_monodepth2(_: str, folder: Path) -> int:
@@ -224,7 +293,7 @@ def _here(name: str) -> str:
     manifest, digests = Manifest(folder), {canonical: sha256(file) for canonical, file in files.items()}
     changed = [key for key, digest in digests.items() if manifest.recorded(key) not in (None, digest)]
     if changed:
-        return f"{folder}, but {changed[0]} is not what was recorded; delete the folder and import or fetch again"
+        return f"{folder}, but {changed[0]} is not what was recorded; move the folder aside and import or fetch again"
     known = all(manifest.recorded(key) for key in digests)
     said = f"{folder}, SHA-256 {', '.join(digest[:12] for digest in digests.values())}"
     said += " as recorded" if known else " not recorded yet: `ddnet weights import` checks and records it"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import zipfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,11 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ddnet.config import Baseline, Depth, Variant, load_baselines, load_variants
-from ddnet.engine.checkpoint import load_run
+from ddnet.config import Baseline, Depth, Variant, load_baselines, load_sources, load_variants
+from ddnet.engine.checkpoint import is_run, load_run
 from ddnet.engine.compared import compared_systems
 from ddnet.engine.evaluate import ModelRestorer, Restorer, best_device
 from ddnet.engine.fetch_data import WEIGHTS, folder_of
+from ddnet.engine.import_weights import recognised
 from ddnet.engine.picture_depth import PictureDepth, preset_of, project_of
 from ddnet.engine.release import RELEASE, load_carried
 from ddnet.engine.tiles import restore_in_tiles
@@ -30,6 +33,7 @@ from ddnet.places import CONFIG, ROOT
 from ddnet.plan import WITH_DEPTH, WITHOUT_DEPTH
 from ddnet.plan_systems import system_needs
 from ddnet.registry import did_you_mean
+from ddnet.torch_files import load_torch
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +129,8 @@ def load(path_or_name: str | Path, half: bool = False) -> Loaded:
 
     Args:
         path_or_name: a run's folder (`results/runs/<preset>/<variant>-seed<n>`) or its model.pt; a compared system's
-            folder (`results/systems/<preset>/<system>`) or its weights.npz; a variant's name, for the best of its
+            folder (`results/systems/<preset>/<system>`) or its weights.npz; a file, folder or zip of published weights
+            as `ddnet weights import` takes it, found out by what it holds; a variant's name, for the best of its
             finished runs; a compared system's name (a line of baselines.yaml), with its authors' weights where they
             were fetched or imported, otherwise with those that were learned last; `ddnet`, for the network with the
             weights that the paper's authors published; `default`, for the small networks that the package carries.
@@ -189,14 +194,61 @@ def _load_path(path: Path) -> Loaded:
     if path.is_dir():
         inside = [path / name for name in (MODEL, WEIGHTS_FILE) if (path / name).is_file()]
         if not inside:
-            raise DDNetError(f"{path}: neither {MODEL} nor {WEIGHTS_FILE} is in it; give a finished run's folder")
+            return _published(path, f"{path}: neither {MODEL} nor {WEIGHTS_FILE} is in it")
         path = inside[0]
-    if path.suffix == ".npz":
+    if _is_ours(path):
         system = path.absolute().parent.name
         if not (ROOT / "baselines" / f"{system}.py").is_file() or "weights" not in system_needs(system):
             raise DDNetError(f"{path}: no compared system '{system}' has weights; its folder must bear its name")
         return _built(Baseline(name=system, system=system, label=system), path, str(path))
-    return _load_run(path)
+    if _is_run(path):
+        return _load_run(path)
+    try:
+        return _published(path, f"{path}: no model that this suite wrote")
+    except DDNetError:
+        if path.name == MODEL:
+            return _load_run(path)  # which says what is wrong with a file of ours
+        raise
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a file has what a trained network of this suite is stored with."""
+    try:
+        return is_run(load_torch(path, ""))
+    except DDNetError:
+        return False
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is an .npz of a compared system as this suite writes them."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "width.npy" in archive.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
+
+
+def _published(path: Path, otherwise: str) -> Loaded:
+    """Published weights of any system, recognised by what they hold.
+
+    Args:
+        otherwise: what else it is not; begins the message.
+    """
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(recognised(path, load_sources(CONFIG / "sources.yaml")))
+        except DDNetError as error:
+            said = str(error).removeprefix(f"{path}: ")
+            raise DDNetError(f"{otherwise}, and {said}") from None
+        source = f"its authors' weights, {path}"
+        if found.name == RELEASED:
+            return _released_from(next(iter(found.files.values())), str(path))
+        if found.converted is None:
+            raise DDNetError(
+                f"{path}: weights of {found.name}, which estimates depth and restores no pictures; "
+                f"`ddnet weights import` takes them in for that"
+            )
+        return _built(Baseline(name=found.name, system=found.name, label=found.name), found.converted, source)
 
 
 def _load_run(path: Path) -> Loaded:
@@ -300,11 +352,16 @@ def _released() -> Loaded:
             "are published, `ddnet weights import FILE` takes them in"
         )
     [file] = files.values()
+    return _released_from(file, str(file))
+
+
+def _released_from(file: Path, source: str) -> Loaded:
+    """The network of a file that the paper's authors published, with Monodepth2's own depth at its own size."""
     model = load_released(file)
-    log.info("%s: its authors' weights, %s", RELEASED, file)
-    published = Depth(fit=None)  # Monodepth2's own, at its own size
-    depth = PictureDepth(published.source, "", published, Path(), f"{RELEASED} ({file})")
-    return Loaded(RELEASED, str(file), ModelRestorer(model, best_device()), depth)
+    log.info("%s: its authors' weights, %s", RELEASED, source)
+    published = Depth(fit=None)
+    depth = PictureDepth(published.source, "", published, Path(), f"{RELEASED} ({source})")
+    return Loaded(RELEASED, source, ModelRestorer(model, best_device()), depth)
 
 
 def _carried() -> Loaded:

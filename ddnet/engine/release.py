@@ -83,7 +83,7 @@ def _best(runs: Path, variant: str) -> tuple[Path, dict[str, Any]]:
 
 def _facts(folder: Path, variant: str) -> dict[str, Any]:
     if not ((folder / MODEL).is_file() and (folder / MANIFEST).is_file()):
-        raise DDNetError(f"{folder}: this training is not finished; finish it, or delete the folder")
+        raise DDNetError(f"{folder}: this training is not finished; finish it, or move the folder elsewhere")
     record = read_json(folder / MANIFEST, "train it again")
     digest = sha256(folder / MODEL)
     try:

@@ -153,7 +153,7 @@ def _training_depths(inputs: Inputs) -> list[NDArray[np.uint16]] | NDArray[np.ui
     if inputs.patch_depth is not None:
         if not inputs.patch_depth.is_file():
             raise DDNetError(f"{inputs.patch_depth}: no such file; estimate the depth of the patches first")
-        return read_npy(inputs.patch_depth, "delete it and run again", mapped=True)
+        return read_npy(inputs.patch_depth, "move it aside and run again", mapped=True)
     store = DepthStore(inputs.depth)
     scenes = {scene.key: scene for scene in inputs.training_scenes}
     return [store.raw(scenes[key]) for key in PatchSet.scene_keys(inputs.patches)]

@@ -160,7 +160,7 @@ def keep_licence(name: str, item: Item, folder: Path) -> None:
 def _lacking(place: Place) -> str:
     if surplus := place.wanted.surplus(set(place.files)):
         raise DDNetError(
-            f"{place.name}: {place.folder} holds {surplus}; delete those that do not belong, or all, and run again"
+            f"{place.name}: {place.folder} holds {surplus}; move those that do not belong elsewhere and run again"
         )
     return place.wanted.missing(set(place.files))
 
@@ -179,7 +179,7 @@ def _check(place: Place, files: dict[str, Path], source: str) -> None:
     def check(name: str) -> None:
         path = files[name]
         if problem := place.problem(name, path):
-            raise DDNetError(f"{place.name}: {path}: {problem}; replace or delete it and run again")
+            raise DDNetError(f"{place.name}: {path}: {problem}; replace it or move it aside, and run again")
         place.add(name, path, sha256(path), source)
         progress.advance(path.stat().st_size)
 

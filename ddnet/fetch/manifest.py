@@ -46,7 +46,8 @@ class Manifest:
             good = False
         if not good:
             raise DDNetError(
-                f"{self.path}: not a record of digests; restore it, or delete it to record the files as they are now"
+                f"{self.path}: not a record of digests; restore it, or move it aside to record the files "
+                "as they are now"
             )
         return dict(entries)
 
@@ -73,7 +74,7 @@ class Manifest:
         if known not in (None, digest):
             raise DDNetError(
                 f"{path}: its SHA-256 {digest[:12]} is not the recorded {known[:12]}; restore the file, or where the "
-                f"change is meant delete its entry '{name}' (or all) from {self.path}"
+                f"change is meant take its entry '{name}' (or all) out of {self.path}"
             )
         inside = path.is_relative_to(self.folder)
         where = path.relative_to(self.folder).as_posix() if inside else str(path.resolve())

@@ -54,7 +54,8 @@ def put_item(
                     if known not in (None, digest):
                         raise DDNetError(
                             f"{name}: {there.get(canonical, folder / canonical)} is another file, of SHA-256 "
-                            f"{known[:12]}, not {digest[:12]}; to replace it, delete the folder {folder} and try again"
+                            f"{known[:12]}, not {digest[:12]}; to replace it, move the folder {folder} aside and "
+                            "try again"
                         )
             try:
                 for canonical, digest in digests.items():

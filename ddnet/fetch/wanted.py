@@ -99,7 +99,7 @@ def scan_folder(folder: Path, wanted: Wanted) -> tuple[dict[str, Path], list[str
         if name is None:
             others.append(relative)
         elif name in files and relative != name and files[name] != folder / name:
-            raise DDNetError(f"{folder}: {files[name]} and {path} both stand for {name}; keep one of them")
+            raise DDNetError(f"{folder}: {files[name]} and {path} both stand for {name}; move one of them elsewhere")
         elif name not in files or relative == name:
             files[name] = path
     return files, others

@@ -1,8 +1,8 @@
 """Importer for the weights that the paper's authors published.
 
-Their checkpoint is a dictionary with `state_dict`; its network works on BGR in [0, 1]. The importer maps the keys onto
-`DDNet`, swaps the colour channels of the first and the last convolution once, so that the model speaks RGB, and refuses
-anything that does not fit, by name and shape.
+Their checkpoint is a dictionary with `state_dict`, or any other form that `ddnet.state_dicts` knows; its network works
+on BGR in [0, 1]. The importer maps the keys onto `DDNet`, swaps the colour channels of the first and the last
+convolution once, so that the model speaks RGB, and refuses anything that does not fit, by name and shape.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ddnet.errors import DDNetError
 from ddnet.models.ddnet import DDNet
+from ddnet.state_dicts import find_state
 from ddnet.torch_files import check_state, load_torch
 
 _CELLS = {"64": 0, "128": 1, "256": 2, "512": 3}  # named after the feature size at 512 px: 1/8 to full
@@ -70,11 +70,8 @@ def load_released(path: Path) -> DDNet:
         DDNetError: unreadable file, unknown or missing keys, or shapes that do not fit; names the first of them.
     """
     content = load_torch(path, "download it again")
-    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
-        raise DDNetError(f"{path}: expected a dictionary with the entry 'state_dict'")
-    published: dict[str, Any] = content["state_dict"]
-    if not all(isinstance(key, str) for key in published):
-        raise DDNetError(f"{path}: 'state_dict' has keys that are no names; download the published file again")
+    found = find_state(content, lambda key: translate(key) is not None, str(path), "DDNet")
+    published = {key[len(found.prefix) :]: value for key, value in found.entries.items()}
     model = DDNet(branches=branches_of(published))
     wanted = model.state_dict()
     state: dict[str, torch.Tensor] = {}
@@ -90,4 +87,5 @@ def load_released(path: Path) -> DDNet:
     state["head.weight"] = state["head.weight"].flip(1)
     state["tail.weight"], state["tail.bias"] = state["tail.weight"].flip(0), state["tail.bias"].flip(0)
     model.load_state_dict(state)
+    found.tell("DDNet")
     return model.eval()

@@ -162,7 +162,7 @@ def claims_text(table: Path) -> str:
     Raises:
         DDNetError: the file is no such table.
     """
-    fix = "delete it and run the workflow again"
+    fix = "move it aside and run the workflow again"
     frame = read_frame(table, fix, dtype=str, keep_default_na=False)
     rows = frame.to_dict("records")
     try:

@@ -97,7 +97,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         return {}
-    return files.read_json(path, "delete it and run the workflow again")
+    return files.read_json(path, "move it aside and run the workflow again")
 
 
 def read_frame(path: Path, fix: str, numbers: Sequence[str] = (), **options: Any) -> pd.DataFrame:
@@ -130,7 +130,7 @@ def read_images(path: Path) -> pd.DataFrame:
     """Read a per-image CSV; absent metric columns become NaN, `seconds` come from `timing.csv` where that lies beside.
 
     Raises:
-        DDNetError: no file, no key column, a scene that occurs twice, or a PSNR that is not a finite number.
+        DDNetError: no file, no key column, a scene that occurs twice, or a PSNR that is not a number; +inf is one.
     """
     fix = "evaluate the run again"
     # An own photograph may be called "NA" or "None": only a metric can be missing.
@@ -150,14 +150,12 @@ def read_images(path: Path) -> pd.DataFrame:
     if (twice := frame[frame.duplicated(["dataset", "scene"])]).shape[0]:
         first = twice.iloc[0]
         raise DDNetError(f"{path}: scene {first.dataset}/{first.scene} occurs twice; evaluate the run again")
-    if (bad := frame[~np.isfinite(frame["psnr"])]).shape[0]:
+    if (bad := frame[~(frame["psnr"] > -np.inf)]).shape[0]:  # infinite is that of a picture that equals its target
         first = bad.iloc[0]
-        why = (
-            "if image and target are the same picture, leave that pair out"
-            if first.psnr == np.inf
-            else "look at the restored image and at that run's training curve"
+        raise DDNetError(
+            f"{path}: psnr of {first.dataset}/{first.scene} is {first.psnr}, not a finite number; look at the restored "
+            "image and at that run's training curve"
         )
-        raise DDNetError(f"{path}: psnr of {first.dataset}/{first.scene} is {first.psnr}, not a finite number; {why}")
     return frame
 
 
@@ -167,7 +165,7 @@ def read_history(path: Path) -> pd.DataFrame:
 
     if not path.is_file():
         return pd.DataFrame(columns=["step", "val_psnr"])
-    frame = read_frame(path, fix := "delete it and train the run again")
+    frame = read_frame(path, fix := "move it aside and train the run again")
     if lacking := [name for name in ("step", "val_psnr") if name not in frame.select_dtypes("number").columns]:
         raise DDNetError(f"{path}: lacks numbers in column {lacking[0]}; {fix}")
     return frame

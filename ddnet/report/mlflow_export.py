@@ -77,7 +77,8 @@ def _database(path: Path) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError) as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise DDNetError(
-            f"{path}: MLflow cannot use it ({reason}); free some space, or delete it, and export again: it is a copy"
+            f"{path}: MLflow cannot use it ({reason}); free some space, or move it aside, and export again: it is "
+            "a copy"
         ) from None
 
 
@@ -98,7 +99,7 @@ class _Store:
             if experiment.artifact_location != location:
                 raise DDNetError(
                     f"{db_path}: experiment {name} keeps its artifacts in "
-                    f"{experiment.artifact_location}, not in {location}; delete the database and export again"
+                    f"{experiment.artifact_location}, not in {location}; move the database aside and export again"
                 )
             if experiment.lifecycle_stage != "active":
                 self.client.restore_experiment(experiment.experiment_id)

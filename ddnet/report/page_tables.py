@@ -14,7 +14,7 @@ from ddnet.report.claims import UNMEASURED
 from ddnet.report.collect import read_frame
 from ddnet.report.formats import format_number
 
-FIX = "delete it and run the workflow again"
+FIX = "move it aside and run the workflow again"
 _MAIN, _END = "<main>\n", "</main>"
 _TAGS = frozenset(("h1", "h2", "p", "div", "table", "thead", "tbody", "tr", "th", "td", "sup"))
 _ATTRIBUTES = frozenset(("class", "colspan", "data-value"))

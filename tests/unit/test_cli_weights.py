@@ -22,9 +22,11 @@ from depth_anything_folder import write_depth_anything
 from dmenet_npz import write_dmenet_zip
 from keras_file import random_layers, write_keras
 from monodepth2_zip import write_monodepth2_zip
+from safetensors.torch import save_file
 from test_dpdnet import shapes as dpdnet_shapes
 from test_mdpnet import shapes as mdpnet_shapes
 
+import ddnet
 from baselines import system_class
 from baselines.dpdnet import Dpdnet
 from baselines.mdpnet import Mdpnet
@@ -34,6 +36,7 @@ from ddnet.engine.fetch_data import WEIGHTS, folder_of
 from ddnet.errors import DDNetError
 from ddnet.fetch import fetch_item
 from ddnet.files import write_json
+from ddnet.models.released import load_released
 
 ITEMS = load_sources(SOURCES)
 
@@ -182,6 +185,72 @@ def test_the_same_file_is_found_in_a_folder_in_a_zip_and_under_another_name(plac
     )
 
 
+@pytest.mark.parametrize("place", ["a file called like another item's", "safetensors", "folder", "zip"])
+def test_what_counts_is_what_a_file_holds(
+    place: str, downloads: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = {f"model.{name}": value.half() for name, value in test_released.published().items()}
+    path = downloads / ("single_16bit.hdf5" if place.startswith("a file") else "net_g_latest.pth")
+    if place == "safetensors":
+        save_file(state, path := downloads / "model.safetensors")
+    else:
+        torch.save({"params": state, "optimizer": {"state": {}}}, path)
+    if place == "folder":
+        (downloads / "readme.md").write_text("x")
+        path = downloads
+    elif place == "zip":
+        with zipfile.ZipFile(path.with_suffix(".zip"), "w") as opened:
+            opened.write(path, f"weights/{path.name}")
+            opened.writestr("weights/readme.md", "x")
+        path = path.with_suffix(".zip")
+    weights("import", path)
+    assert capsys.readouterr().out.startswith("ddnet: recognised as ")
+    assert Path("data/weights/ddnet/ddnet_models.pth").is_file()
+    loaded = ddnet.load(path)
+    assert (loaded.name, loaded.source) == ("ddnet", str(path))
+
+
+@pytest.mark.parametrize(("name", "make"), [(name, make) for name, make, _ in PUBLISHED if name != "monodepth2"])
+def test_ddnet_load_takes_what_import_takes(name: str, make: Callable[[Path], Path], downloads: Path) -> None:
+    path = make(downloads).rename(downloads / "download")
+    loaded = ddnet.load(path)
+    assert loaded.name == name and not Path("data").exists()
+    if name == "ddnet":
+        expected = load_released(path).state_dict()
+        model = loaded.restorer.model  # type: ignore[attr-defined]
+    elif name == "dmenet":
+        assert loaded.source == f"its authors' weights, {path}"
+        return
+    else:
+        weights("import", path, "--as", name)
+        system_class(name).convert(folder_of(name), Path("weights.npz"))
+        expected = system_class(name)(Path("weights.npz")).model.state_dict()
+        model = loaded.restorer.model  # type: ignore[attr-defined]
+    assert all(torch.equal(value, expected[key]) for key, value in model.state_dict().items())
+
+
+def test_ddnet_load_says_why_not(downloads: Path) -> None:
+    with pytest.raises(DDNetError, match="weights of monodepth2, which estimates depth and restores no pictures"):
+        ddnet.load(_monodepth2(downloads))
+    torch.save({"state_dict": {"x": torch.ones(2)}}, downloads / "other.ckpt")
+    with pytest.raises(
+        DDNetError, match=r"^.*/other.ckpt: no model that this suite wrote, and no published weights that"
+    ):
+        ddnet.load(downloads / "other.ckpt")
+    (downloads / "empty").mkdir()
+    with pytest.raises(DDNetError, match="neither model.pt nor weights.npz is in it, and holds no published weights"):
+        ddnet.load(downloads / "empty")
+    torch.save(torch.nn.Linear(2, 2), downloads / "whole.pt")
+    for refuse in (lambda: ddnet.load(downloads / "whole.pt"), lambda: weights("import", downloads / "whole.pt")):
+        with pytest.raises(DDNetError, match=r"would execute code, .*, weights_only=False\)`, .*'weights.pth'\)`\)$"):
+            refuse()
+    state = test_ifan.published(17)
+    del state["module.Network.conv1_1.0.bias"]
+    torch.save({"params": state}, downloads / "IFAN.pytorch")
+    with pytest.raises(DDNetError, match=r"ifan: .*lacks 'module.Network.conv1_1.0.bias', which must be \(32,\)"):
+        ddnet.load(downloads / "IFAN.pytorch")
+
+
 def test_of_several_in_a_folder_one_is_named(downloads: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _kpac(downloads)
     _dpdnet(downloads)
@@ -236,9 +305,7 @@ def test_the_same_again_is_fine_and_another_one_is_refused(downloads: Path, caps
     content = kept.read_bytes()
     weights("import", kept)  # where it lies
     write_keras(downloads / "single_16bit.hdf5", random_layers(dpdnet_shapes(4), seed=1))
-    with pytest.raises(
-        DDNetError, match="is another file, of SHA-256 .*; to replace it, delete the folder data/weights"
-    ):
+    with pytest.raises(DDNetError, match="is another file, of SHA-256 .*; to replace it, move the folder data/weights"):
         weights("import", downloads / "single_16bit.hdf5")
     assert kept.read_bytes() == content
     capsys.readouterr()
@@ -293,7 +360,7 @@ def test_list_says_what_is_expected_where_it_is_and_whether_it_is_here(
     kept = Path("data/weights/dpdnet/dpdnet_single.hdf5")
     kept.write_bytes(b"other")
     weights("list")
-    assert "dpdnet_single.hdf5 is not what was recorded; delete the folder" in capsys.readouterr().out
+    assert "dpdnet_single.hdf5 is not what was recorded; move the folder aside" in capsys.readouterr().out
     Path("data/weights/dpdnet/manifest.json").unlink()
     weights("list")
     assert "not recorded yet: `ddnet weights import` checks and records it" in capsys.readouterr().out

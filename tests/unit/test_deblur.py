@@ -359,7 +359,7 @@ def test_networks_are_released_from_finished_runs_of_committed_code_only() -> No
     not_released("has no run of ddnet_1b_constant; run the default preset first")
     runs = [finished(variant, seed) for variant in (release.WITHOUT_DEPTH, release.WITH_DEPTH) for seed in (0, 1)]
     (runs[3] / "manifest.json").rename("kept.json")
-    not_released("ddnet_1b_rendered-seed1: this training is not finished; finish it, or delete the folder")
+    not_released("ddnet_1b_rendered-seed1: this training is not finished; finish it, or move the folder elsewhere")
     Path("kept.json").rename(runs[3] / "manifest.json")
     finished(release.WITH_DEPTH, 1, dirty=True)
     not_released("trained by code that was not committed")

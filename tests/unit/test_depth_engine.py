@@ -217,7 +217,7 @@ def test_an_altered_map_is_refused_with_the_fix(scenes: list[Scene], tmp_path: P
     path.write_bytes((tmp_path / f"{scenes[1].key}.png").read_bytes())
     store = DepthStore(tmp_path)
     for read in (store, store.raw):
-        with pytest.raises(DDNetError, match=f"{path}.*SHA-256.*delete .* run the rule estimate_depth again"):
+        with pytest.raises(DDNetError, match=f"{path}.*SHA-256.*move .* aside and run the rule estimate_depth again"):
             read(scenes[0])
     assert store(scenes[1]).shape == read_depth16(path).shape
     path.unlink()

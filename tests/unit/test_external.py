@@ -127,7 +127,8 @@ def test_a_picture_that_is_there_twice_is_one_line(second: str, tmp_path: Path) 
         (tmp_path / "a.png").rename(tmp_path / name)
     one, other = sorted(["1P0A0917.png", second])
     assert refused(tmp_path, SCENES) == (
-        f"1 of 2 restored pictures are there more than once, the first: {tmp_path}/{one} and {other}; keep one of them"
+        f"1 of 2 restored pictures are there more than once, the first: {tmp_path}/{one} and {other}; rename one of "
+        "them or move it elsewhere"
     )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -48,6 +49,30 @@ def test_the_blurred_pictures_as_files_score_as_the_blurred_pictures(scenes: lis
     assert read_images(tmp_path / "per_image.csv")["seconds"].isna().all()
     assert write_evaluation(tmp_path / "evaluation.json", rows, {})["images"] == {"photos": 2}
     assert math.isfinite(rows[0]["psnr"])
+
+
+@pytest.mark.parametrize("equal", [1, 2])
+def test_pictures_that_equal_their_targets_have_an_infinite_psnr(
+    equal: int, scenes: list[Scene], tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    for number, scene in enumerate(scenes):
+        source = scene.target if number < equal else scene.image
+        (tmp_path / "mine" / f"{scene.scene}.png").write_bytes(source.read_bytes())
+    metrics, _ = build_metrics(["psnr", "psnr_8bit", "ssim", "mae"], tmp_path)
+    rows = evaluate(External(tmp_path / "mine"), scenes, lambda scene: None, metrics, tmp_path, save="all")
+    write_per_image(tmp_path / "per_image.csv", rows)
+    read = read_images(tmp_path / "per_image.csv")
+    assert [math.isinf(value) for value in read["psnr"]] == [number < equal for number in range(2)]
+    assert read["psnr_8bit"].iloc[0] == math.inf and read["mae"].iloc[0] == 0 and read["ssim"].iloc[0] == 1
+    means = write_evaluation(tmp_path / "evaluation.json", rows, {})["metrics"]["photos"]
+    assert means["psnr"] == math.inf and math.isfinite(means["ssim"])
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    stored = json.loads((tmp_path / "evaluation.json").read_text(), parse_constant=refuse)
+    assert float(stored["metrics"]["photos"]["psnr"]) == math.inf and stored["metrics"]["photos"]["mae"] == means["mae"]
 
 
 def test_a_missing_picture_is_said_before_any_is_measured(scenes: list[Scene], tmp_path: Path) -> None:

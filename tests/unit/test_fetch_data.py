@@ -61,7 +61,7 @@ def test_status_tells_what_is_here_and_how_much_is_to_come(here: Path, capsys: p
     (begun.parent.parent / "source").mkdir()
     for number in range(101):
         (begun.parent.parent / "source" / f"{number}.png").touch()
-    assert "too many files; delete those that do not belong there" in _told(capsys, "status", 0)
+    assert "too many files; move those that do not belong there elsewhere" in _told(capsys, "status", 0)
 
 
 def test_status_says_what_is_wrong_with_a_copy_at_hand(

@@ -155,7 +155,7 @@ def test_another_file_is_never_put_over_one_that_is_there(folder: Path, tmp_path
     with pytest.raises(DDNetError) as caught:
         _put(folder, other)
     assert f"monodepth2: {folder / 'depth.pth'} is another file, of SHA-256" in str(caught.value)
-    assert f"delete the folder {folder} and try again" in str(caught.value)
+    assert f"move the folder {folder} aside and try again" in str(caught.value)
     assert (folder / "depth.pth").read_bytes() == b"depth"
     (folder / "depth.pth").unlink()  # what was recorded still counts
     with pytest.raises(DDNetError, match="is another file"):

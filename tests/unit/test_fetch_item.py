@@ -463,7 +463,7 @@ def test_two_files_for_one_name_are_an_error(folder: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize("data", [b"", b"hello"])
 def test_a_local_file_that_is_no_png_is_an_error(folder: Path, tmp_path: Path, data: bytes) -> None:
     local = _put(tmp_path / "copy", DATA | {NAMES[3]: data})
-    with pytest.raises(DDNetError, match=rf"{local / NAMES[3]}: .*; replace or delete it"):
+    with pytest.raises(DDNetError, match=rf"{local / NAMES[3]}: .*; replace it or move it aside"):
         _fetch(folder, local=local)
 
 
@@ -478,7 +478,7 @@ def test_what_the_item_says_of_a_content_is_asked_before_it_is_recorded(
 
     wanted = replace(KNOWN, problem=problem)
     local = _put(tmp_path / "copy", DATA | {NAMES[3]: DATA[NAMES[3]] + b"!"})
-    with pytest.raises(DDNetError, match=rf"{local / NAMES[3]}: of another kind; replace or delete it"):
+    with pytest.raises(DDNetError, match=rf"{local / NAMES[3]}: of another kind; replace it or move it aside"):
         _fetch(folder, local=local, wanted=wanted)
     _put(local, {NAMES[3]: DATA[NAMES[3]]})
     _assert_complete(_fetch(folder, local=local, wanted=wanted))
@@ -562,7 +562,7 @@ def test_a_file_that_changed_since_it_was_recorded_is_an_error(
     old, new = (hashlib.sha256(data).hexdigest()[:12] for data in (DATA[NAMES[4]], path.read_bytes()))
     assert text == (
         f"{path}: its SHA-256 {new} is not the recorded {old}; restore the file, or where the change is meant "
-        f"delete its entry '{NAMES[4]}' (or all) from {folder / 'manifest.json'}"
+        f"take its entry '{NAMES[4]}' (or all) out of {folder / 'manifest.json'}"
     )
     assert remote.requests == []
     entries = _recorded(folder)
@@ -586,7 +586,7 @@ def test_a_lost_file_comes_back_only_as_it_was(remote: Remote, folder: Path) -> 
 @pytest.mark.parametrize("text", ["{", "[]", '{"a": {}}', '{"a": {"sha256": 1, "bytes": 2, "source": ""}}'])
 def test_a_damaged_manifest_is_an_error(folder: Path, text: str) -> None:
     _put(folder, {"manifest.json": text.encode()})
-    with pytest.raises(DDNetError, match="manifest.json: not a record of digests; restore it, or delete it"):
+    with pytest.raises(DDNetError, match="manifest.json: not a record of digests; restore it, or move it aside"):
         _fetch(folder)
 
 

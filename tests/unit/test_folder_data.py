@@ -128,7 +128,10 @@ def test_other_names_are_paired_by_order_with_a_warning(tmp_path: Path, caplog: 
 def test_a_missing_partner_is_named(tmp_path: Path) -> None:
     write_pairs(tmp_path, ["a", "b", "c", "d"])
     (tmp_path / "target" / "c.png").unlink()
-    refused(tmp_path, r"source/c.png: no image named 'c' in .*target; add it, or remove this one \(4 in source/, 3 in")
+    refused(
+        tmp_path,
+        r"source/c.png: no image named 'c' in .*target; add it, or move this one elsewhere \(4 in source/, 3 in",
+    )
     (tmp_path / "source" / "b.png").unlink()  # the counts agree again, the pairs do not
     refused(tmp_path, r"target/b.png: no image named 'b' in .*source")
 
@@ -186,7 +189,7 @@ def test_images_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     refused(tmp_path, r"source/c.png: not a readable image")
     write_pairs(tmp_path, "abc")
     cv2.imwrite(str(tmp_path / "source" / "a.jpg"), np.zeros((*SIZE, 3), np.uint8))
-    refused(tmp_path, r"a.png: a.jpg beside it has the same name; keep one of the two")
+    refused(tmp_path, r"a.png: a.jpg beside it has the same name; rename one of the two or move it")
 
 
 def test_a_jpeg_cut_short_is_refused(tmp_path: Path) -> None:

@@ -188,5 +188,7 @@ def test_an_index_of_another_version_is_refused(tmp_path: Path) -> None:
     write_index(tmp_path / "index.csv", [scene_in(tmp_path)])
     text = (tmp_path / "index.csv").read_text().replace(",left,right,left_sha256,right_sha256", "")
     (tmp_path / "index.csv").write_text(text)
-    with pytest.raises(DDNetError, match=r"index.csv: columns must be dataset,.*,right_sha256; delete it, and index"):
+    with pytest.raises(
+        DDNetError, match=r"index.csv: columns must be dataset,.*,right_sha256; move it aside and index"
+    ):
         read_index(tmp_path / "index.csv")

@@ -323,7 +323,7 @@ def test_an_open_ui_and_an_export_do_not_disturb_each_other(tmp_path: Path) -> N
 def test_a_damaged_database_is_one_line_and_a_deleted_one_is_made_anew(tmp_path: Path) -> None:
     setup = Setup(tmp_path)
     setup.db.write_bytes(b"no database, but long enough to look like one" * 100)
-    with pytest.raises(DDNetError, match=r"mlflow\.db: MLflow cannot use it \(.*; free some space, or delete it"):
+    with pytest.raises(DDNetError, match=r"mlflow\.db: MLflow cannot use it \(.*; free some space, or move it aside"):
         setup.export()
     setup.db.unlink()
     assert start_export(setup, tmp_path / "again.pickle").wait(120) == 0  # MLflow keeps what it opened in a process

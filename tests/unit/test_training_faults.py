@@ -192,7 +192,7 @@ def test_a_damaged_resume_state_of_the_right_stamp_is_one_line(
     content = torch.load(path, weights_only=True)
     content["progress"]["ste"] = content["progress"].pop("step")
     torch.save(content, path)
-    with pytest.raises(DDNetError, match=r"last\.ckpt: a damaged resume state \(TypeError\); delete it"):
+    with pytest.raises(DDNetError, match=r"last\.ckpt: a damaged resume state \(TypeError\); move it aside"):
         train(inputs, tmp_path / "run")
 
 

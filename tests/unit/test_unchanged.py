@@ -50,7 +50,9 @@ def test_results_of_pictures_that_changed_are_refused(way: str, indexed: tuple[P
     else:
         write_image(picture, np.zeros((32, 48, 3), np.float32))
         later(picture, 5)
-    with pytest.raises(DDNetError, match=r"1-target\.png: changed or gone .* delete .*scenes\.json to make all anew"):
+    with pytest.raises(
+        DDNetError, match=r"1-target\.png: changed or gone .* move .*scenes\.json aside to make all anew"
+    ):
         require_unchanged_since(index, [source])
     later(source, 9)  # about to be made anew
     require_unchanged_since(index, [source])
