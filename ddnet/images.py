@@ -56,7 +56,7 @@ def stored_orientation(path: Path) -> int:
     """EXIF's orientation, 1 to 8, of a PNG, JPEG or TIFF: how what is stored must be turned to be upright, by `TURNS`.
 
     Raises:
-        DDNetError: no such file, or nobody may read it; an animated PNG, or several pictures in one TIFF.
+        DDNetError: no such file, or nobody may read it; an animated PNG, several pictures in one TIFF, or CMYK.
     """
     if not path.is_file():
         raise DDNetError(f"{path}: no such image file; give the path of a picture")
@@ -67,7 +67,7 @@ def stored_orientation(path: Path) -> int:
                 return tiff_orientation(stream, str(path))
             if start == PNG:
                 return exif_orientation(_png_exif(stream, path))
-            return _jpeg_orientation(stream) if start.startswith(JPEG) else 1
+            return _jpeg_orientation(stream, path) if start.startswith(JPEG) else 1
     except OSError as error:
         raise DDNetError(f"{path}: cannot be read ({error.strerror}); check its name and permissions") from None
 
@@ -97,15 +97,19 @@ def _png_exif(stream: IO[bytes], path: Path) -> bytes:
     return b""
 
 
-def _jpeg_orientation(stream: IO[bytes]) -> int:
+def _jpeg_orientation(stream: IO[bytes], path: Path) -> int:
     from PIL.JpegImagePlugin import JpegImageFile  # `Image.open` would refuse a large one as a decompression bomb
 
     stream.seek(0)
     try:
         with JpegImageFile(stream) as image:
-            return exif_orientation(image.info.get("exif", b""))
+            mode, exif = image.mode, image.info.get("exif", b"")
     except Exception:  # not Pillow's to say what is wrong with a file
         return 1
+    if mode == "CMYK":
+        how = "convert it to RGB, with its colour profile"
+        raise DDNetError(f"{path}: its pixels are CMYK; allowed are grey and RGB of 8 or 16 bits; {how}")
+    return exif_orientation(exif)
 
 
 def read_raw_rgb(path: str | Path) -> RawArray:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 DAMAGED = "fetch or export it again"
-RAW = "a camera's raw file is not read here; develop it and export a TIFF of 16 bits"
 
 # By EXIF's orientation: turn what is stored upright.
 TURNS = {
@@ -80,6 +79,11 @@ def read_tiff(stream: IO[bytes], where: str) -> Tiff:
     return Tiff(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), extra)
 
 
+def raw_refused(where: object) -> DDNetError:
+    """What is said of a camera's raw file."""
+    return DDNetError(f"{where}: a camera's raw file is not read here; develop it and export a TIFF of 16 bits")
+
+
 def tiff_orientation(stream: IO[bytes], where: str) -> int:
     """EXIF's orientation of a TIFF, 1 to 8.
 
@@ -102,7 +106,7 @@ def _page(stream: IO[bytes], where: str) -> Iterator[TiffPage]:
             # What a smaller copy of the picture shows, or a thumbnail, the picture shows as well.
             others = sum(not file.pages[number].aspage().subfiletype & 1 for number in range(1, len(file.pages)))
             if DNG_VERSION in page.tags or page.photometric in SENSOR or page.subfiletype & 1:
-                raise DDNetError(f"{where}: {RAW}")
+                raise raw_refused(where)
             if others or page.imagedepth > 1:
                 count = (1 + others) * page.imagedepth
                 raise DDNetError(f"{where}: {count} pictures in one file; save the one that is meant by itself")

@@ -24,8 +24,7 @@ from ddnet.images import FloatArray, RawArray, exif_orientation, quantise, to_fl
 from ddnet.photographs import _metadata as meta
 from ddnet.photographs._convert import telling, told
 from ddnet.photographs._encode import encode_png, encode_tiff, saved
-from ddnet.tiff import EXTRA_SAMPLES, MAGIC, TURNS, UNSPECIFIED, read_tiff
-from ddnet.tiff import RAW as RAW_REFUSED
+from ddnet.tiff import EXTRA_SAMPLES, MAGIC, TURNS, UNSPECIFIED, raw_refused, read_tiff
 
 SUFFIXES = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "TIFF": (".tif", ".tiff"), "WebP": (".webp",)}
 RAW = (
@@ -154,7 +153,9 @@ def converted(photo: Photograph, container: str) -> Photograph:
             raise DDNetError(f"{where}: is transparent in places, which a JPEG cannot be; write a PNG, TIFF or WebP")
         alpha = None
     if max(photo.image.shape) > LONGEST.get(container, MOST_PIXELS):
-        raise DDNetError(f"{where}: {photo.size} is more than a {container} holds ({LONGEST[container]} a side)")
+        raise DDNetError(
+            f"{where}: {photo.size} is more than a {container} holds ({LONGEST[container]} a side); write a PNG or TIFF"
+        )
     bits = 8 if container in ("JPEG", "WebP") else photo.bits
     if alpha is not None and bits < photo.bits:
         alpha = quantise(to_float(alpha), bits)
@@ -169,7 +170,7 @@ def _content(path: Path) -> bytes:
     if not path.is_file():
         raise DDNetError(f"{path}: no such image file; name one that is there")
     if path.suffix.lower() in RAW:
-        raise _raw(path)
+        raise raw_refused(path)
     try:
         if path.stat().st_size > MOST_BYTES:
             raise _too_large(path)
@@ -182,10 +183,10 @@ def _container(path: Path, content: bytes) -> str:
     """By the first bytes: a wrong ending in the name does no harm."""
     if content[4:8] == b"ftyp":
         if content[8:11] == b"crx":
-            raise _raw(path)
+            raise raw_refused(path)
         raise DDNetError(f"{path}: HEIC, HEIF or AVIF is not read here; export it as JPEG, or as TIFF of 16 bits")
     if content.startswith(RAW_MAGIC) or content[8:10] == b"CR":
-        raise _raw(path)
+        raise raw_refused(path)
     if content.startswith(meta.PNG):
         return "PNG"
     if content.startswith(b"\xff\xd8\xff"):
@@ -195,10 +196,6 @@ def _container(path: Path, content: bytes) -> str:
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP" and features.check("webp"):
         return "WebP"
     raise DDNetError(f"{path}: not a PNG, JPEG, TIFF or WebP; export it as one of these")
-
-
-def _raw(path: Path) -> DDNetError:
-    return DDNetError(f"{path}: {RAW_REFUSED}")
 
 
 def _too_large(path: Path) -> DDNetError:

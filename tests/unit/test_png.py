@@ -200,3 +200,17 @@ def test_depth_in_three_equal_channels_is_grey(bits: int, suffix: str, tmp_path:
         assert cv2.imwrite(str(path), stored)
         with pytest.raises(DDNetError, match=what):
             read_depth16(path)
+
+
+def test_a_jpeg_of_printers_colours_or_cut_short_is_refused(tmp_path: Path) -> None:
+    path, scene = tmp_path / "a.jpg", Scene("d", "test", "a", "", Path("a"), Path("a"), None, 40, 48, 8, "", "")
+    noise = np.random.default_rng(0).integers(0, 256, (40, 48, 4)).astype(np.uint8)
+    Image.fromarray(noise, "CMYK").save(path)
+    for read in (read_raw_rgb, inspect_image, read_photograph):
+        with pytest.raises(DDNetError, match=r"a.jpg: its pixels are CMYK; allowed are grey and RGB"):
+            read(path)
+    Image.fromarray(noise[..., :3]).save(path, quality=95)
+    External(tmp_path).prepare([scene])
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(DDNetError, match=r"the first: .*a.jpg: a damaged JPEG"):
+        External(tmp_path).prepare([scene])
