@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddnet.data.folder import SUFFIXES, stem_of
-from ddnet.data.index import Scene
+from ddnet.data.index import Scene, inspect_image
 from ddnet.errors import DDNetError
 from ddnet.images import read_raw_rgb, to_float
 
@@ -115,12 +115,14 @@ def _names(scenes: Sequence[Scene]) -> dict[str, str]:
 def _problem(file: Path, scene: Scene) -> str:
     """What is wrong with a picture; empty where nothing is."""
     try:
-        height, width = read_raw_rgb(file).shape[:2]
+        found = inspect_image(file)
     except DDNetError as error:
         return str(error)
-    if (height, width) == (scene.height, scene.width):
+    if (found.height, found.width) == (scene.height, scene.width):
         return ""
-    return f"{file}: is {width} x {height}, its target {scene.width} x {scene.height}; restore whole pictures"
+    return (
+        f"{file}: is {found.width} x {found.height}, its target {scene.width} x {scene.height}; restore whole pictures"
+    )
 
 
 def _refuse(problems: Sequence[str], count: int, what: str, fix: str = "") -> None:

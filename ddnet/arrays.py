@@ -28,6 +28,13 @@ def _reason(error: BaseException) -> str:
     return "it holds Python objects" if "pickle" in text else text[:200]  # NumPy's advice is to load it unsafely
 
 
+def flat(array: NDArray[Any]) -> NDArray[Any]:
+    """(H, W) of an array with more axes of length 1, such as (1, 1, H, W) or (H, W, 1); others as they are."""
+    while array.ndim > 2 and 1 in (array.shape[0], array.shape[-1]):
+        array = array[0] if array.shape[0] == 1 else array[..., 0]
+    return array
+
+
 def read_npy(path: Path, fix: str, mapped: bool = False) -> NDArray[Any]:
     """The array of an .npy.
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ddnet.engine.load import Loaded
 
 UNCHANGED = 1 / 255
-EPILOG = "PNG and TIFF of 8 or 16 bits, JPEG, WebP; the format, the bits and what a file says are kept."
+EPILOG = "PNG and TIFF of 8 or 16 bits, JPEG, WebP; bits and what a file says are kept; -o NAME.png, say, converts."
 
 
 def deblur(arguments: argparse.Namespace) -> None:

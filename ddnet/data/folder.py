@@ -14,6 +14,7 @@ from pathlib import Path
 from ddnet.config import FolderData
 from ddnet.data.index import ImageFile, PairFiles, Scene, describe_pairs
 from ddnet.errors import DDNetError
+from ddnet.images import stored_orientation
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,6 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 SPLITS = ("train", "val", "test")
 LONGEST_NAME = 80
 SMALLEST_SIDE = 32  # pixels; AlexNet's strides (LPIPS) leave nothing of less than 31
-ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 
 Files = tuple[Path, Path]  # source, target
 
@@ -210,15 +210,8 @@ def _images(folder: Path) -> dict[str, Path]:
 
 
 def _require_upright(file: Path) -> None:
-    """Refuse a picture that viewers turn by its EXIF tag: OpenCV turns some formats (TIFF), and others not (JPEG)."""
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            # Pillow would decode a whole PNG to look for EXIF behind its pixels, where hardly any has it.
-            orientation = image.getexif().get(ORIENTATION, 1) if image.format != "PNG" or "exif" in image.info else 1
-    except Exception:  # not Pillow's to say what is wrong with a file: its inspection follows
-        return
+    """Refuse a picture that viewers turn by its EXIF tag: of a pair turned by other software one may be turned."""
+    orientation = stored_orientation(file)
     if orientation != 1:
         raise DDNetError(
             f"{file}: its EXIF orientation ({orientation}) asks viewers to turn it, which is not done here; turn the "

@@ -112,7 +112,7 @@ def inspect_image(path: Path) -> ImageFile:
         digest = sha256(path)
     except OSError as error:
         raise DDNetError(f"{path}: cannot be read ({error.strerror}); check its name and permissions") from None
-    raw = read_raw_rgb(path)  # OpenCV refuses PNG, TIFF and BMP that end early or (PNG) fail their checksums
+    raw = read_raw_rgb(path)  # which refuses PNG, TIFF and BMP that end early or (PNG) fail their checksums
     _check_jpeg(path)
     pixels = hashlib.sha256(raw.data).hexdigest()
     return ImageFile(path, raw.shape[0], raw.shape[1], bit_depth(raw), _is_spread(raw), digest, pixels)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ddnet.arrays import read_npy
+from ddnet.arrays import flat, read_npy
 from ddnet.engine.work import shown_work
 from ddnet.errors import DDNetError
 from ddnet.images import FloatArray, read_depth16, to_float, write_depth16, write_image
@@ -21,6 +21,7 @@ from ddnet.photographs import (
     SUFFIXES,
     TURNS,
     Photograph,
+    converted,
     mean_change,
     read_photograph,
     restored_pixels,
@@ -173,23 +174,24 @@ def restore_task(task: Task, network: Loaded, tile: int | None, quality: int, ov
     start = time.perf_counter()
     check_outputs(task, overwrite)
     photo = read_photograph(task.photo)
-    _require_suffix(task, photo)
+    like = _like(task, photo)
     depth = given_depth(_depth_file(task), photo) if task.depth else None
     with shown_work(network, photo.image, tile, str(task.photo)):
         restored, used = network.restore_with_depth(photo.image, depth, tile)
-    pixels = restored_pixels(restored, photo)
+    pixels = restored_pixels(restored, like)
     if task.save_depth and used is not None:
         write_depth16(task.save_depth, used)
     largest = write_blur(task.save_blur, photo.image) if task.save_blur else None
-    write_photograph(task.restored, pixels, photo, quality)
-    return Done(photo.size, time.perf_counter() - start, mean_change(pixels, photo), largest)
+    write_photograph(task.restored, pixels, like, quality)
+    return Done(photo.size, time.perf_counter() - start, mean_change(pixels, like), largest)
 
 
-def _require_suffix(task: Task, photo: Photograph) -> None:
-    """A file's format is the photograph's; another ending would lie about it."""
-    given, allowed = task.restored.suffix.lower(), SUFFIXES[photo.container]
-    if given not in allowed and given != task.photo.suffix.lower():
-        raise DDNetError(f"{task.restored}: a {photo.container} stays one; end its name with {' or '.join(allowed)}")
+def _like(task: Task, photo: Photograph) -> Photograph:
+    """The photograph, as one of the format that the name of the restored file asks for."""
+    wanted = task.restored.suffix.lower()
+    if wanted == task.photo.suffix.lower():  # a name that ends wrongly already
+        return photo
+    return converted(photo, next((name for name, known in SUFFIXES.items() if wanted in known), photo.container))
 
 
 def _depth_file(task: Task) -> Path:
@@ -236,9 +238,10 @@ def _shape(depth: FloatArray) -> float:
 
 
 def _npy_depth(path: Path) -> FloatArray:
-    depth = read_npy(path, GIVE)
+    given = read_npy(path, GIVE)
+    depth = flat(given)
     if depth.ndim != 2 or depth.size == 0:
-        raise DDNetError(f"{path}: is {depth.shape}; a depth map is (H, W)")
+        raise DDNetError(f"{path}: is {given.shape}; a depth map is (H, W)")
     if depth.dtype in (np.uint8, np.uint16):
         return to_float(depth)
     if depth.dtype.kind != "f":

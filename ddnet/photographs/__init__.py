@@ -1,7 +1,7 @@
 """Photographs of one's own: read upright at their own bit depth, and written again in the same format with all that
 their files say beside the pixels (no torch here).
 
-Pillow reads and writes 8 bits, OpenCV 16, of which Pillow keeps 8 where there is colour.
+Pillow reads and writes 8 bits, OpenCV 16, of which Pillow keeps 8 where there is colour; tifffile reads TIFF.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,11 @@ from PIL import Image, features
 from ddnet import MOST_PIXELS
 from ddnet.errors import DDNetError
 from ddnet.files import atomic_path
-from ddnet.images import FloatArray, RawArray, quantise, to_float
+from ddnet.images import FloatArray, RawArray, exif_orientation, quantise, to_float
 from ddnet.photographs import _metadata as meta
-from ddnet.photographs._encode import EXTRA_SAMPLES, encode_png, encode_tiff, saved
+from ddnet.photographs._convert import telling, told
+from ddnet.photographs._encode import encode_png, encode_tiff, saved
+from ddnet.tiff import EXTRA_SAMPLES, MAGIC, TURNS, UNSPECIFIED, raw_refused, read_tiff
 
 SUFFIXES = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "TIFF": (".tif", ".tiff"), "WebP": (".webp",)}
 RAW = (
@@ -33,18 +35,8 @@ HEIF = (".avif", ".heic", ".heif", ".hif")
 RAW_MAGIC = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"IIU\0", b"FOVb")
 MOST_BYTES = MOST_PIXELS * 8 + 2**26  # sixteen bits of four channels, uncompressed, and some room
 
-ORIENTATION, DNG_VERSION, REDUCED = 274, 50706, 254
-BITS, SAMPLE_FORMAT, ICC_PROFILE, EXIF_IFD, GPS_IFD = 258, 339, 34675, 34665, 34853
-# Description, camera, resolution, software, date, artist, XMP, copyright, IPTC, Photoshop's.
-TIFF_CARRIED = (270, 271, 272, 282, 283, 296, 305, 306, 315, 700, 33432, 33723, 34377, ICC_PROFILE)
-
-# By EXIF's orientation: turn what is stored upright, and back.
-TURNS = {
-    1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, -1),
-    7: lambda a: a[::-1, ::-1].swapaxes(0, 1), 8: lambda a: np.rot90(a, 1),
-}  # fmt: skip
 BACK = {6: 8, 8: 6}
+LONGEST = {"JPEG": 65_500, "WebP": 16_383}  # pixels of a side
 
 
 @dataclass(frozen=True)
@@ -139,11 +131,46 @@ def write_photograph(path: Path, pixels: RawArray, like: Photograph, quality: in
         temporary.write_bytes(encoded)
 
 
+def converted(photo: Photograph, container: str) -> Photograph:
+    """A photograph as one of another format, to give `restored_pixels` and `write_photograph`.
+
+    Sixteen bits stay so in PNG and TIFF and become eight in JPEG and WebP. Colour profile, EXIF and XMP are carried
+    over, other metadata is not. An extra sample of a TIFF that is no alpha is left out.
+
+    Args:
+        container: a key of `SUFFIXES`.
+
+    Raises:
+        DDNetError: the format has no alpha, or not so many pixels a side.
+    """
+    if container == photo.container:
+        return photo
+    where, alpha = photo.path, photo.alpha
+    if photo.container == "TIFF" and photo.carried.get(EXTRA_SAMPLES) == UNSPECIFIED:
+        alpha = None
+    if alpha is not None and container == "JPEG":
+        if (alpha != np.iinfo(alpha.dtype).max).any():
+            raise DDNetError(f"{where}: is transparent in places, which a JPEG cannot be; write a PNG, TIFF or WebP")
+        alpha = None
+    if max(photo.image.shape) > LONGEST.get(container, MOST_PIXELS):
+        raise DDNetError(
+            f"{where}: {photo.size} is more than a {container} holds ({LONGEST[container]} a side); write a PNG or TIFF"
+        )
+    bits = 8 if container in ("JPEG", "WebP") else photo.bits
+    if alpha is not None and bits < photo.bits:
+        alpha = quantise(to_float(alpha), bits)
+    carried = telling(container, told(photo.container, photo.carried))
+    orientation = 1 if container == "TIFF" else exif_orientation(told(container, carried).exif)  # what it now says
+    return replace(
+        photo, container=container, bits=bits, alpha=alpha, orientation=orientation, carried=carried, lossless=False
+    )
+
+
 def _content(path: Path) -> bytes:
     if not path.is_file():
         raise DDNetError(f"{path}: no such image file; name one that is there")
     if path.suffix.lower() in RAW:
-        raise _raw(path)
+        raise raw_refused(path)
     try:
         if path.stat().st_size > MOST_BYTES:
             raise _too_large(path)
@@ -156,23 +183,19 @@ def _container(path: Path, content: bytes) -> str:
     """By the first bytes: a wrong ending in the name does no harm."""
     if content[4:8] == b"ftyp":
         if content[8:11] == b"crx":
-            raise _raw(path)
+            raise raw_refused(path)
         raise DDNetError(f"{path}: HEIC, HEIF or AVIF is not read here; export it as JPEG, or as TIFF of 16 bits")
     if content.startswith(RAW_MAGIC) or content[8:10] == b"CR":
-        raise _raw(path)
+        raise raw_refused(path)
     if content.startswith(meta.PNG):
         return "PNG"
     if content.startswith(b"\xff\xd8\xff"):
         return "JPEG"
-    if content[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    if content.startswith(MAGIC):
         return "TIFF"
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP" and features.check("webp"):
         return "WebP"
     raise DDNetError(f"{path}: not a PNG, JPEG, TIFF or WebP; export it as one of these")
-
-
-def _raw(path: Path) -> DDNetError:
-    return DDNetError(f"{path}: a camera's raw file is not read here; develop it and export a TIFF of 16 bits")
 
 
 def _too_large(path: Path) -> DDNetError:
@@ -225,17 +248,6 @@ def _photograph(path: Path, container: str, raw: RawArray, orientation: int, car
     return Photograph(path, container, image, raw.dtype.itemsize * 8, grey, alpha, orientation, carried, **more)
 
 
-def _orientation(exif: bytes) -> int:
-    """EXIF's orientation; 1 where it says none, or nothing that can be read."""
-    tags = Image.Exif()
-    try:
-        tags.load(exif)
-        value = tags.get(ORIENTATION, 1)
-    except Exception:  # of any type; the pixels are whole
-        return 1
-    return value if isinstance(value, int) and value in TURNS else 1
-
-
 def _png(path: Path, content: bytes) -> Photograph:
     chunks = meta.png_chunks(content, str(path))
     carried = meta.png_carried(chunks)
@@ -243,19 +255,26 @@ def _png(path: Path, content: bytes) -> Photograph:
     if any(kind == b"acTL" for kind, _ in chunks):
         raise DDNetError(f"{path}: an animation; save the picture that is meant by itself")
     depth, colour = chunks[0][1][8], chunks[0][1][9]
+    clear = dict(chunks).get(b"tRNS", b"") if colour == 0 else b""
+    if clear:  # of a grey that is clear OpenCV says nothing, and Pillow mistakes it with 2 or 4 bits
+        picture.info.pop("transparency", None)
     if depth == 16:
         raw = _decoded16(path, content)
         if colour == 4:  # grey with alpha, which OpenCV makes colour of
             raw = raw[..., [0, 3]]
     else:
         raw = _pixels(path, picture)
-    return _photograph(path, "PNG", raw, _orientation(meta.exif_of(carried)), carried)
+    if clear:
+        largest = np.iinfo(raw.dtype).max
+        key = int.from_bytes(clear, "big") * (largest // (2**depth - 1))
+        raw = np.dstack([raw, np.where(raw == key, 0, largest).astype(raw.dtype)])
+    return _photograph(path, "PNG", raw, exif_orientation(meta.exif_of(carried)), carried)
 
 
 def _jpeg(path: Path, content: bytes) -> Photograph:
     carried = meta.jpeg_carried(content)
     raw = _pixels(path, _opened(path, content, "JPEG", "MPO"))
-    return _photograph(path, "JPEG", raw, _orientation(meta.exif_of(carried)), carried)
+    return _photograph(path, "JPEG", raw, exif_orientation(meta.exif_of(carried)), carried)
 
 
 def _webp(path: Path, content: bytes) -> Photograph:
@@ -263,37 +282,21 @@ def _webp(path: Path, content: bytes) -> Photograph:
     raw = _pixels(path, picture)
     carried = {name: picture.info.get(name) for name in ("exif", "icc_profile", "xmp")}
     exif = (carried["exif"] or b"").removeprefix(meta.EXIF)
-    return _photograph(path, "WebP", raw, _orientation(exif), carried, lossless=meta.webp_lossless(content))
+    return _photograph(path, "WebP", raw, exif_orientation(exif), carried, lossless=meta.webp_lossless(content))
 
 
 def _tiff(path: Path, content: bytes) -> Photograph:
-    """Its pixels come upright from both readers, so the orientation is not carried over."""
-    picture = _opened(path, content, "TIFF")
-    tags = dict(picture.tag_v2)
-    if DNG_VERSION in tags or tags.get(REDUCED, 0) == 1:
-        raise _raw(path)
-    for offsets, counts in ((273, 279), (324, 325)):  # of strips, of tiles; libtiff would say this in its own words
-        ends = np.add(*(np.atleast_1d(tags.get(number, 0)).astype(np.int64) for number in (offsets, counts)))
-        if ends.max() > len(content):
-            raise DDNetError(f"{path}: not a readable image (a TIFF that is cut off); {meta.DAMAGED}")
-    bits = set(np.atleast_1d(tags.get(BITS, 1)).tolist())
-    kinds = set(np.atleast_1d(tags.get(SAMPLE_FORMAT, 1)).tolist())
-    if max(bits) > 8 and (bits != {16} or kinds != {1}):
-        raise DDNetError(f"{path}: its pixels are not integers of 8 or 16 bits; save it with 8 or 16 bits per channel")
-    carried = {number: tags[number] for number in TIFF_CARRIED if number in tags}
-    exif = picture.getexif()
-    for number in (EXIF_IFD, GPS_IFD):
-        if inner := dict(exif.get_ifd(number)):
-            carried[number] = inner
-    if picture.mode == "CMYK" or bits != {16}:
-        return _photograph(path, "TIFF", _pixels(path, picture), 1, carried)
-    if EXTRA_SAMPLES in tags:
-        carried[EXTRA_SAMPLES] = tags[EXTRA_SAMPLES]
-    return _photograph(path, "TIFF", _decoded16(path, content), 1, carried)
+    """Its pixels come upright, so the orientation is not carried over."""
+    stream = io.BytesIO(content)
+    read = read_tiff(stream, str(path))
+    carried = meta.tiff_carried(stream)
+    if read.extra is not None:
+        carried[EXTRA_SAMPLES] = read.extra
+    return _photograph(path, "TIFF", read.pixels, 1, carried)
 
 
 def _decoded16(path: Path, content: bytes) -> RawArray:
-    """RGB or grey with 16 bits, and alpha; not turned by EXIF where the file is a PNG."""
+    """RGB or grey of a PNG with 16 bits, and alpha; not turned by EXIF."""
     import cv2
 
     level = cv2.utils.logging.getLogLevel()

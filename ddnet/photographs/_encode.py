@@ -11,8 +11,7 @@ from PIL import Image, TiffImagePlugin
 
 from ddnet.images import RawArray
 from ddnet.photographs._metadata import png_file
-
-BITS, EXTRA_SAMPLES = 258, 338
+from ddnet.tiff import BITS, EXTRA_SAMPLES
 
 
 def saved(pixels: RawArray, form: str, **options: Any) -> bytes:
@@ -58,14 +57,14 @@ def encode_tiff(pixels: RawArray, carried: dict[int, Any]) -> bytes:
     if channels in (2, 4):
         tags[EXTRA_SAMPLES] = 2
     stream = io.BytesIO()
-    directory = _directory({number: value for number, value in carried.items() if number not in tags} | tags)
+    tagged = directory({number: value for number, value in carried.items() if number not in tags} | tags)
     if EXTRA_SAMPLES in carried and channels in (2, 4):
-        directory[EXTRA_SAMPLES] = carried[EXTRA_SAMPLES]
-    directory.save(stream)
+        tagged[EXTRA_SAMPLES] = carried[EXTRA_SAMPLES]
+    tagged.save(stream)
     return stream.getvalue() + body
 
 
-def _directory(tags: dict[int, Any]) -> Any:
+def directory(tags: dict[int, Any]) -> Any:
     """Tags of a TIFF, without those that cannot be written: a damaged one is nothing to lose a picture over."""
     kept = TiffImagePlugin.ImageFileDirectory_v2()
     for number, value in tags.items():

@@ -10,8 +10,12 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import IO, Any
+
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from ddnet.errors import DDNetError
+from ddnet.tiff import DAMAGED
 
 PNG = b"\x89PNG\r\n\x1a\n"
 # Colour, size of a pixel, EXIF and texts; of what an encoder may write by itself, these replace it.
@@ -24,7 +28,9 @@ XMP = tuple(b"http:" + name for name in (b"//ns.adobe.com/xap/1.0/\0", b"//ns.ad
 # XMP that lists further pictures or films which a phone appends to the file, where they are not any more.
 APPENDED = (b"Container:Directory", b"GCamera:MicroVideo", b"hdrgm:Version")
 APP0, APP1, APP2, APP13, COMMENT, SCAN = 0xE0, 0xE1, 0xE2, 0xED, 0xFE, 0xDA
-DAMAGED = "fetch or export it again"
+XMP_TAG, ICC_PROFILE, EXIF_IFD, GPS_IFD, INTEROPERABILITY = 700, 34675, 34665, 34853, 40965
+# Description, camera, resolution, software, date, artist, XMP, copyright, IPTC, Photoshop's.
+TIFF_CARRIED = (270, 271, 272, 282, 283, 296, 305, 306, 315, XMP_TAG, 33432, 33723, 34377, ICC_PROFILE)
 
 
 def png_chunks(content: bytes, where: str) -> list[tuple[bytes, bytes]]:
@@ -116,6 +122,36 @@ def exif_of(carried: list[tuple[int, bytes]] | list[tuple[bytes, bytes]]) -> byt
         if kind == APP1 and data.startswith(EXIF):
             return data[len(EXIF) :]
     return b""
+
+
+def tiff_carried(stream: IO[bytes]) -> dict[int, Any]:
+    """Tags of a TIFF or BigTIFF that are to be carried over, EXIF's and GPS's own as dictionaries."""
+    stream.seek(0)
+    head = stream.read(8)
+    head += stream.read(8) if b"+" in head[:4] else b""
+
+    def tags_at(place: int | None = None) -> dict[int, Any]:
+        try:
+            tags = ImageFileDirectory_v2(head)
+            stream.seek(tags.next if place is None else place)
+            tags.load(stream)
+        except Exception:  # of any type: a damaged one is nothing to lose a picture over
+            return {}
+        found = {}
+        for number in tags:
+            try:
+                found[number] = tags[number]
+            except Exception:  # of any type, when a value is decoded
+                continue
+        return found
+
+    tags = tags_at()
+    carried = {number: tags[number] for number in TIFF_CARRIED if number in tags}
+    for number in (EXIF_IFD, GPS_IFD):
+        if isinstance(place := tags.get(number), int) and (inner := tags_at(place)):
+            inner.pop(INTEROPERABILITY, None)  # a place in this file
+            carried[number] = inner
+    return carried
 
 
 def webp_lossless(content: bytes) -> bool:

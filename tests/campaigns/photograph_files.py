@@ -9,13 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from PIL import Image, ImageCms
 
 from ddnet.engine.deblur import given_depth
 from ddnet.engine.release import RELEASE, WITHOUT_DEPTH, load_carried
-from ddnet.photographs import Photograph, mean_change, read_photograph, restored_pixels, write_photograph
+from ddnet.photographs import Photograph, converted, mean_change, read_photograph, restored_pixels, write_photograph
 from ddnet.photographs._encode import encode_png, encode_tiff
 from ddnet.photographs._metadata import png_with
+
+_TIFFS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("planes.tif", "rgb", {"planarconfig": "separate", "extratags": [(274, 3, 1, 6, True)]}),
+    ("negative.tif", "miniswhite", {"byteorder": ">", "rowsperstrip": 5, "compression": "packbits"}),
+    ("tiles.tif", "rgb", {"tile": (16, 16), "compression": "lzw", "predictor": True, "bigtiff": True}),
+)
 
 Made = tuple[str, Path, Callable[[], Any]]
 
@@ -30,6 +37,10 @@ def _again(path: Path) -> Photograph:
     lossy = photo.container == "JPEG" or (photo.container == "WebP" and not photo.lossless)
     assert again.image.shape == photo.image.shape
     assert lossy or mean_change(restored_pixels(again.image, photo), photo) == 0.0
+    for container in ("PNG", "TIFF", "WebP"):  # a JPEG may have to refuse it
+        like = converted(photo, container)
+        write_photograph(copy, restored_pixels(photo.image, like), like)
+        assert read_photograph(copy).image.shape == photo.image.shape
     return photo
 
 
@@ -49,6 +60,13 @@ def photograph_files(folder: Path) -> Iterator[Made]:
         (folder / name).write_bytes(png_with(encode_png(pixels), said))
     for name, pixels in (("a8.tif", plain), ("a16.tif", deep)):
         (folder / name).write_bytes(encode_tiff(pixels, record))
+    for name, pixels, options in _TIFFS:
+        stored = deep[..., :3] if pixels == "rgb" else deep[..., 0]
+        stored = np.moveaxis(stored, 2, 0) if options.get("planarconfig") == "separate" else stored
+        tifffile.imwrite(folder / name, stored, photometric=pixels, metadata=None, **options)
+    Image.fromarray(plain).save(folder / "jpeg.tif", compression="jpeg")
+    Image.fromarray(plain).convert("1").save(folder / "fax.tif", compression="group4")
+    Image.fromarray(plain).quantize(16).save(folder / "palette.tif")
     for name in ("a.jpg", "a.webp"):
         Image.fromarray(plain).save(folder / name, exif=tags, icc_profile=profile, comment="mine")
     for file in sorted(folder.iterdir()):

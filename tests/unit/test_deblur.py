@@ -93,8 +93,39 @@ def test_nothing_is_replaced_unasked(capsys: pytest.CaptureFixture[str]) -> None
     for same in ("a.png", "link.png"):
         _, err = said(capsys, 1, "a.png", "-o", same, "--overwrite")
         assert "is what it is made from, which is never overwritten" in err[0]
+
+
+@pytest.mark.parametrize("name", ["b.png", "b.tiff", "b.jpeg", "b.webp", "B.PNG"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_the_name_of_the_result_says_its_format(name: str, bits: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """From a TIFF in planes that lies on its side; a depth map is found for it, and the format has its bits."""
+    import tifffile
+
+    stored = np.moveaxis(noise() if bits == 8 else noise() * np.uint16(257), 2, 0)
+    turned = [(274, 3, 1, 6, True)]
+    tifffile.imwrite("a.tif", stored, photometric="rgb", planarconfig="separate", extratags=turned, software="mine")
+    said(capsys, 0, "a.tif", "-o", name)
+    found, upright = read_photograph(Path(name)), np.rot90(noise(), 3)
+    formats = {".png": "PNG", ".tiff": "TIFF", ".jpeg": "JPEG", ".webp": "WebP"}
+    assert found.container == formats[name[1:].lower()]
+    assert found.bits == (bits if found.container in ("PNG", "TIFF") else 8) and found.image.shape == upright.shape
+    half = np.full(upright.shape[:2], np.float32(32768 / 65535))
+    expected = carried("ddnet_1b_constant").restore(upright.astype(np.float32) / np.float32(255), half)
+    if found.container in ("PNG", "TIFF"):
+        assert np.abs(found.image - expected).max() < 1 / (2**bits - 1)
+    else:
+        assert np.abs(found.image.mean(axis=2) - expected.mean(axis=2)).mean() < 0.1
+    assert Image.open(name).getexif()[305] == "mine"
+
+
+def test_what_the_other_format_cannot_hold_is_refused_before_the_work(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(np.dstack([noise(), noise()[..., 0]])).save("a.png")
+    monkeypatch.setattr("ddnet.engine.load.Loaded.restore_with_depth", None)
     _, err = said(capsys, 1, "a.png", "-o", "b.jpg")
-    assert err == ["ddnet: a.png: b.jpg: a PNG stays one; end its name with .png"] and "b.jpg" not in names()
+    assert err == ["ddnet: a.png: is transparent in places, which a JPEG cannot be; write a PNG, TIFF or WebP"]
+    assert names() == ["a.png"]
 
 
 def test_a_folder_with_one_damaged_file(capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,9 +251,25 @@ def test_a_map_of_any_size_lies_as_the_photograph_does(orientation: int) -> None
     assert given_depth(Path("squeezed.npy"), photo).shape == (height, width)
 
 
+@pytest.mark.parametrize("shape", [(1, 31, 47), (1, 1, 31, 47), (31, 47, 1), (1, 31, 47, 1), (31, 47)])
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.uint8, np.uint16])
+def test_a_map_may_have_more_axes_as_estimators_write_it(shape: tuple[int, ...], kind: Any) -> None:
+    photo = read_photograph(photograph())
+    depth = np.random.default_rng(1).random((31, 47))
+    largest = np.iinfo(kind).max if np.issubdtype(kind, np.integer) else 1
+    stored = (depth * largest).astype(kind)
+    np.save("map.npy", stored.reshape(shape))
+    found = given_depth(Path("map.npy"), photo)
+    np.testing.assert_allclose(found, stored.astype(np.float64) / largest, atol=1e-6)
+    if kind is np.float32:
+        used = ddnet.load("default").restore_with_depth(photo.image, found.reshape(shape))[1]
+        np.testing.assert_array_equal(used, found)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("array", "words"),
     [
+        (np.zeros((2, 1, 4, 4)), "is (2, 1, 4, 4); a depth map is (H, W)"),
         (np.zeros((4, 4, 3)), "is (4, 4, 3); a depth map is (H, W)"),
         (np.full((4, 4), 2.0), "spans 2 to 2; a depth map is in [0, 1]"),
         (np.full((4, 4), np.nan), "spans nan to nan"),

@@ -151,8 +151,8 @@ def test_an_unreadable_picture_and_one_of_other_numbers_are_one_line(tmp_path: P
     (tmp_path / "1P0A0917.png").unlink()
     write_image(tmp_path / "1P0A0917.png", pixels(0))
     assert refused(tmp_path, SCENES) == (
-        f"1 of 2 restored pictures cannot be used, the first: {tmp_path}/1P0A0921.tif: pixels are float32; allowed are "
-        "uint8 and uint16"
+        f"1 of 2 restored pictures cannot be used, the first: {tmp_path}/1P0A0921.tif: its pixels are not integers of "
+        "8 or 16 bits (BitsPerSample 32, SampleFormat 3); save it with 8 or 16 bits per channel"
     )
 
 

@@ -15,7 +15,16 @@ from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 import ddnet
 from ddnet.errors import DDNetError
-from ddnet.photographs import TURNS, mean_change, read_photograph, restored_pixels, write_photograph
+from ddnet.photographs import (
+    SUFFIXES,
+    TURNS,
+    converted,
+    mean_change,
+    read_photograph,
+    restored_pixels,
+    write_photograph,
+)
+from ddnet.photographs._convert import told
 from ddnet.photographs._encode import encode_png, encode_tiff
 from ddnet.photographs._metadata import PNG, png_carried, png_chunks, png_file, png_with
 
@@ -178,7 +187,7 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
     "pages": ("a.tif", lambda p: several(p, "TIFF"), "2 pictures in one file"),
     "animated WebP": ("a.webp", lambda p: several(p, "WEBP"), "2 pictures in one file"),
     "animated PNG": ("a.png", lambda p: several(p, "PNG"), "2 pictures in one file"),
-    "floats": ("a.tif", floats, "pixels that are not integers of 8 or 16 bits"),
+    "floats": ("a.tif", floats, "its pixels are not integers of 8 or 16 bits"),
     "nothing": ("a.png", lambda p: None, "no such image file"),
     "empty": ("a.png", lambda p: p.touch(), "not a PNG, JPEG, TIFF or WebP"),
 }  # fmt: skip
@@ -272,3 +281,113 @@ def test_grey_and_alpha_of_sixteen_bits_is_what_pillow_makes_of_it() -> None:
     read = np.asarray(Image.open(io.BytesIO(encode_png(raw))).convert("LA"))
     np.testing.assert_array_equal(read, (raw >> 8).astype(np.uint8))
     assert png_file(png_chunks(encode_png(raw), "")) == encode_png(raw)
+
+
+def profile_bytes(size: int = 150_000) -> bytes:
+    """A profile so large that a JPEG holds it in several segments."""
+    plain = bytearray(PROFILE + np.random.default_rng(0).bytes(size - len(PROFILE)))
+    plain[:4] = size.to_bytes(4, "big")
+    return bytes(plain)
+
+
+def telling_file(path: Path, channels: int, bits: int, orientation: int) -> np.ndarray:
+    """A file with a large profile, EXIF with GPS, and XMP; its pixels as stored."""
+    raw, tags, xmp = pixels(channels, bits, 32, 48), exif(orientation), b"<x:xmpmeta/>"
+    raw = np.kron(raw[::8, ::8], np.ones((8, 8) + (1,) * (raw.ndim - 2), raw.dtype))  # what a JPEG can hold
+    tags.get_ifd(34853)[1] = "N"
+    said = tags.tobytes()
+    if path.suffix == ".png":
+        carried = [(b"iCCP", b"own\0\0" + zlib.compress(profile_bytes())), (b"eXIf", said.removeprefix(b"Exif\0\0"))]
+        path.write_bytes(png_with(encode_png(raw), [*carried, (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)]))
+    elif path.suffix == ".tif":
+        record = {
+            271: "Maker",
+            34675: profile_bytes(),
+            34665: {37386: 4.5},
+            34853: {1: "N"},
+            700: xmp,
+            274: orientation,
+        }
+        path.write_bytes(encode_tiff(raw, record))
+    else:
+        options: dict[str, Any] = {"quality": 100, "subsampling": 0} if path.suffix == ".jpg" else {"lossless": True}
+        Image.fromarray(raw).save(path, exif=said, icc_profile=profile_bytes(), xmp=xmp, exact=True, **options)
+    return raw
+
+
+ONES = [(".png", 16), (".png", 8), (".tif", 16), (".tif", 8), (".jpg", 8), (".webp", 8)]
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize("to", ["PNG", "TIFF", "JPEG", "WebP"])
+@pytest.mark.parametrize(("suffix", "bits"), ONES)
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_a_photograph_of_one_format_becomes_one_of_another(
+    suffix: str, bits: int, channels: int, to: str, orientation: int, tmp_path: Path
+) -> None:
+    """It looks the same, keeps its bits where the format has them, and says the same."""
+    if (suffix == ".jpg" and channels in (2, 4)) or (suffix == ".webp" and channels < 3):
+        return  # no such files
+    first, second = tmp_path / f"a{suffix}", tmp_path / f"b{SUFFIXES[to][0]}"
+    telling_file(first, channels, bits, orientation)
+    photo = read_photograph(first)
+    if photo.alpha is not None and to == "JPEG":
+        with pytest.raises(DDNetError, match=r"a\..*: is transparent in places, which a JPEG cannot be; write a PNG"):
+            converted(photo, to)
+        return
+    like = converted(photo, to)
+    write_photograph(second, restored_pixels(photo.image, like), like)
+    again = read_photograph(second)
+    assert (again.container, again.bits) == (to, bits if to in ("PNG", "TIFF") else 8)
+    assert again.grey == (photo.grey and to != "WebP")
+    difference = np.abs(again.image - photo.image)
+    assert difference.max() < 1e-6 if to in ("PNG", "TIFF") else difference.mean() < 0.03
+    if photo.alpha is not None:
+        assert again.alpha is not None
+        difference = photo.alpha / np.iinfo(photo.alpha.dtype).max - again.alpha / np.iinfo(again.alpha.dtype).max
+        assert np.abs(difference).max() < 0.51 / 255
+    with Image.open(second) if not (bits == 16 and channels == 2 and to == "TIFF") else Image.new("L", (1, 1)) as shown:
+        if shown.format:  # the one that Pillow does not read
+            said = shown.getexif()
+            assert shown.info["icc_profile"] == profile_bytes() and said[271] == "Maker"
+            assert said.get_ifd(34665)[37386] == 4.5 and said.get_ifd(34853)[1] == "N"
+            assert b"<x:xmpmeta/>" in second.read_bytes()
+            upright = np.asarray(ImageOps.exif_transpose(shown).convert("L")).shape
+            assert upright == photo.image.shape[:2]
+    read = told(to, converted(photo, to).carried)
+    assert (read.profile, read.xmp) == (profile_bytes(), b"<x:xmpmeta/>") and read.exif
+
+
+def test_an_opaque_alpha_may_go_and_what_is_no_alpha_does(tmp_path: Path) -> None:
+    raw = pixels(4, 16)
+    raw[..., 3] = 65535
+    (tmp_path / "a.png").write_bytes(encode_png(raw))
+    assert converted(read_photograph(tmp_path / "a.png"), "JPEG").alpha is None
+    (tmp_path / "a.tif").write_bytes(encode_tiff(pixels(4, 16), {338: 0}))
+    photo = read_photograph(tmp_path / "a.tif")
+    assert photo.alpha is not None and converted(photo, "PNG").alpha is None and converted(photo, "TIFF") is photo
+
+
+def test_what_a_format_cannot_hold_is_refused_or_left_out(tmp_path: Path) -> None:
+    Image.new("L", (16_400, 8)).save(tmp_path / "a.png", exif=exif(6))
+    with pytest.raises(DDNetError, match=r"a.png: 8x16400 is more than a WebP holds \(16383 a side\)"):
+        converted(read_photograph(tmp_path / "a.png"), "WebP")
+    tags = exif(6)
+    tags.get_ifd(34665)[37500] = bytes(70_000)  # more than a JPEG's EXIF holds
+    Image.fromarray(pixels(3, 8)).save(tmp_path / "a.png", exif=tags)
+    photo = read_photograph(tmp_path / "a.png")
+    like = converted(photo, "JPEG")
+    assert photo.orientation == 6 and like.orientation == 1
+    write_photograph(tmp_path / "b.jpg", restored_pixels(photo.image, like), like)
+    assert read_photograph(tmp_path / "b.jpg").image.shape == photo.image.shape
+
+
+def test_a_big_tiff_says_as_much_as_a_small_one(tmp_path: Path) -> None:
+    import tifffile
+
+    tifffile.imwrite(
+        tmp_path / "a.tif", pixels(3, 16), photometric="rgb", bigtiff=True, iccprofile=PROFILE, software="mine",
+        extratags=[(271, 2, 0, "Maker", True)],
+    )  # fmt: skip
+    carried = read_photograph(tmp_path / "a.tif").carried
+    assert (carried[271], carried[305], carried[34675]) == ("Maker", "mine", PROFILE)
