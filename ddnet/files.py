@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ddnet.errors import DDNetError
 log = logging.getLogger(__name__)
 
 _LEFTOVER = re.compile(r"\..+\.tmp-[a-z0-9_]{8}(\.\w+)?")
+_SUFFIX = re.compile(r"\.\w{1,16}")  # longer ones name no format
 _tidied: set[Path] = set()
 
 
@@ -56,7 +57,9 @@ def atomic_path(path: str | os.PathLike[str], durable: bool = False) -> Iterator
 def _temporary(final: Path) -> tuple[Path, int]:
     """A new file, locked: its path and the descriptor that holds the lock."""
     while True:
-        lock, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.stem}.tmp-", suffix=final.suffix)
+        suffix = final.suffix if _SUFFIX.fullmatch(final.suffix) else ""
+        # Not named after the final one: what has just room for that would have none for more.
+        lock, name = tempfile.mkstemp(dir=final.parent, prefix=".ddnet.tmp-", suffix=suffix)
         fcntl.flock(lock, fcntl.LOCK_EX)
         if os.fstat(lock).st_nlink:  # else another process tidied up between the two lines above
             return Path(name), lock
@@ -100,6 +103,40 @@ def alone(lock: Path, said: str) -> Iterator[None]:
             log.info("%s", said)
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with `~` at its beginning replaced; it stays as it is where nobody has such a home, as in `~draft.png`."""
+    return Path(os.path.expanduser(path))
+
+
+def walk_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """All files of a folder and of those below, links to folders among them, in order; hidden ones aside.
+
+    A folder that several names lead to is entered once, so that no link leads round in circles.
+
+    Raises:
+        OSError: the folder or one below cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    seen = set()
+    for root, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(root, name) for name in sorted(names) if not name.startswith("."))
+
+
+def links_to(files: Iterable[str | os.PathLike[str]]) -> dict[str, str]:
+    """The links on the way to files, and the files that are links: path -> where it points, as it is written there."""
+    paths = {each for file in map(Path, files) for each in (file, *file.parents)}
+    return {str(path): os.readlink(path) for path in sorted(paths) if path.is_symlink()}
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

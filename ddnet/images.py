@@ -25,7 +25,8 @@ def _read_raw(path: str | Path) -> RawArray:
     if not Path(path).is_file():
         raise DDNetError(f"{path}: no such image file; give the path of a picture")
     try:
-        raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        # Not by its name: of one that is no UTF-8 OpenCV dies, and others it prints as they are.
+        raw = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:  # of more pixels than it may read
         raw = None
     if raw is None:

@@ -203,7 +203,7 @@ class ComparedSystems:
         key, fix = f"baseline '{baseline}': options.folder", "name one with restored pictures"
         if "" in folders:
             raise DDNetError(f"{key}: is not given; {fix}")
-        return [file for folder in folders for file in files_under(Path(folder), key, fix)]
+        return [file for folder in map(Path, folders) for file in files_under([folder], folder, key, fix)]
 
     @property
     def map_systems(self) -> list[str]:

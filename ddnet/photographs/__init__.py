@@ -23,6 +23,7 @@ from ddnet.files import atomic_path
 from ddnet.images import FloatArray, RawArray, quantise, to_float
 from ddnet.photographs import _metadata as meta
 from ddnet.photographs._encode import EXTRA_SAMPLES, encode_png, encode_tiff, saved
+from ddnet.photographs._made import marked
 
 SUFFIXES = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "TIFF": (".tif", ".tiff"), "WebP": (".webp",)}
 RAW = (
@@ -136,7 +137,13 @@ def write_photograph(path: Path, pixels: RawArray, like: Photograph, quality: in
         given = {name: value for name, value in like.carried.items() if value}
         encoded = saved(pixels, "WebP", quality=quality, lossless=like.lossless, exact=like.lossless, **given)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(encoded)
+        temporary.write_bytes(marked(encoded))
+
+
+def write_beside(path: Path, pixels: RawArray) -> None:
+    """Write what goes with a restored photograph, a map, as PNG: (H, W) or (H, W, 3) integers of 8 or 16 bits."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(marked(encode_png(np.ascontiguousarray(pixels))))
 
 
 def _content(path: Path) -> bytes:
