@@ -68,7 +68,7 @@ class _Grammar(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
-    top = _Grammar(prog="ddnet", description=SUMMARY, epilog=EXIT_STATUS)
+    top: argparse.ArgumentParser = _Grammar(prog="ddnet", description=SUMMARY, epilog=EXIT_STATUS)
     top.add_argument("--version", action="version", version=f"ddnet-bench {__version__}")
     top.add_argument("--variants", type=Path, metavar="FILE", help="a table of variants other than the project's")
     commands = top.add_subparsers(required=True, metavar="COMMAND", title="commands")

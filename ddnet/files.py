@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _LEFTOVER = re.compile(r"\..+\.tmp-[a-z0-9_]{8}(\.\w+)?")
 _SUFFIX = re.compile(r"\.\w{1,16}")  # longer ones name no format
+_TURNING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _tidied: set[Path] = set()
 
 
@@ -107,36 +109,18 @@ def alone(lock: Path, said: str) -> Iterator[None]:
 
 def expanded(path: str | os.PathLike[str]) -> Path:
     """A path with `~` at its beginning replaced; it stays as it is where nobody has such a home, as in `~draft.png`."""
-    return Path(os.path.expanduser(path))
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - that of `Path` raises instead
 
 
-def walk_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """All files of a folder and of those below, links to folders among them, in order; hidden ones aside.
-
-    A folder that several names lead to is entered once, so that no link leads round in circles.
-
-    Raises:
-        OSError: the folder or one below cannot be read.
-    """
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    seen = set()
-    for root, folders, names in os.walk(folder, onerror=fail, followlinks=True):
-        real = os.path.realpath(root)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(root, name) for name in sorted(names) if not name.startswith("."))
+def listable(name: str) -> bool:
+    """Whether a name may stand in a table: all but control characters, Unicode's directions, and bytes of no UTF-8."""
+    return not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") or char in _TURNING for char in name)
 
 
 def links_to(files: Iterable[str | os.PathLike[str]]) -> dict[str, str]:
     """The links on the way to files, and the files that are links: path -> where it points, as it is written there."""
     paths = {each for file in map(Path, files) for each in (file, *file.parents)}
-    return {str(path): os.readlink(path) for path in sorted(paths) if path.is_symlink()}
+    return {str(path): str(path.readlink()) for path in sorted(paths) if path.is_symlink()}
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

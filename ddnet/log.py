@@ -23,11 +23,12 @@ FIRST_LINE_S, NEXT_LINE_S = 5.0, 10.0
 
 
 class OneLine(logging.Formatter):
-    """Every message in one printable line, whatever the names in it; a traceback keeps its lines."""
+    """Every message in one printable line, whatever names are in it; tracebacks and other libraries keep their lines."""
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+    def formatMessage(self, record: logging.LogRecord) -> str:
         """The line of a record."""
-        return printable(super().formatMessage(record))
+        text = super().formatMessage(record)
+        return "\n".join(map(printable, text.splitlines() if record.name.startswith(_QUIET) else [text]))
 
 
 def say(*lines: str, error: bool = False) -> None:

@@ -14,9 +14,10 @@ STEERING = [
     os.fsdecode(b"k\xe4se"), os.fsdecode(b"\xff\xfe\x80"), os.fsdecode("Käse ".encode() + b"\xc3"),
 ]  # fmt: skip
 PLAIN = [
-    "Käse", unicodedata.normalize("NFD", "Käse"), "写真" * 20, "photo 📷 👨‍👩‍👧", "عکس", "10.30\u202fAM", "  spaces  ", "dots...",
-    "a.b.c", "~draft", "~", "-rf", "--overwrite", "-", "%s%d%(x)s", "100%", "'quoted'", 'say "so"', "back\\slash",
-    "$HOME `id` $(id)", "a;b|c&d", "[0-9]*?", "#1", "C:", "s3:", "@file", "=1+1", "CON", "nul\u200bwidth", "\\n",
+    "Käse", unicodedata.normalize("NFD", "Käse"), "写真" * 20, "photo 📷 👨‍👩‍👧", "عکس", "10.30\u202fAM", "  spaces  ",
+    "dots...", "a.b.c", "~draft", "~", "-rf", "--overwrite", "-", "%s%d%(x)s", "100%", "'quoted'", 'say "so"',
+    "back\\slash", "$HOME `id` $(id)", "a;b|c&d", "[0-9]*?", "#1", "C:", "s3:", "@file", "=1+1", "CON",
+    "nul\u200bwidth", "\\n",
 ]  # fmt: skip
 BRACED = ["{wildcards}", "{0}", "{{", "}"]
 

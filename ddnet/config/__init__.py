@@ -21,7 +21,7 @@ from ddnet.config.settings import (
     Settings,
     Training,
     Trial,
-    files_under,
+    files_in,
     load_settings,
     validate_settings,
 )
@@ -50,7 +50,7 @@ __all__ = [
     "Trial",
     "Variant",
     "common_recipe",
-    "files_under",
+    "files_in",
     "find_variant",
     "load_baselines",
     "load_settings",

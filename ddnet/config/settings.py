@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,12 +10,10 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
 from ddnet.config._base import Strict, explain, merge, read_yaml
 from ddnet.errors import DDNetError
-from ddnet.files import expanded, walk_files
+from ddnet.files import expanded, listable
 
 PAPER_WIDTH = 64
 _ROLES = ("source", "target")
-# Of characters in names: control characters, bytes that are no UTF-8, line breaks, and those that turn letters around.
-_UNFIT, _TURNING = ("Cc", "Cs", "Zl", "Zp"), "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 class EmbeddedData(Strict):
@@ -86,16 +82,16 @@ class FolderData(Strict):
         for key, folder in (("path", self.path), ("second", self.second)):
             if folder is not None:
                 places = [folder / split / role for split in ("", "train", "val", "test") for role in _ROLES]
-                found += files_under(places, folder, f"data.{key}", "name a folder that holds source/ and target/")
+                found += files_in(places, folder, f"data.{key}", "name a folder that holds source/ and target/")
         return sorted(found)
 
 
-def files_under(places: Iterable[Path], folder: Path, key: str, fix: str) -> list[str]:
-    """All files of folders and of those below, links to folders among them, sorted, hidden ones aside: a job's inputs.
+def files_in(places: Iterable[Path], folder: Path, key: str, fix: str) -> list[str]:
+    """All files of folders, which may be links, sorted; hidden ones and folders in them aside: inputs of a job.
 
     Args:
         places: the folders; one that is not there counts for nothing.
-        folder: the one that holds them all, for messages.
+        folder: the one that holds them, for messages.
         key: the setting that names it.
         fix: what to name there instead.
 
@@ -103,17 +99,17 @@ def files_under(places: Iterable[Path], folder: Path, key: str, fix: str) -> lis
         DDNetError: nothing is in them, one cannot be read, or a name that the workflow cannot carry.
     """
     try:
-        inside = [str(file) for place in map(expanded, places) if os.path.isdir(place) for file in walk_files(place)]
+        there = [file for place in map(expanded, places) if place.is_dir() for file in place.iterdir()]
+        inside = sorted(str(file) for file in there if not file.name.startswith(".") and file.is_file())
     except OSError as error:
         raise DDNetError(f"{key}: {error.filename}: {error.strerror}; make it readable for this user") from None
-    inside = sorted(name for name in set(inside) if os.path.isfile(name))
     if not inside:
         raise DDNetError(f"{key}: no pictures in {folder}; {fix}")
     for name in inside:
-        if any(char in "{}" or unicodedata.category(char) in _UNFIT or char in _TURNING for char in name):
+        if not listable(name) or {"{", "}"} & {*name}:
             raise DDNetError(
-                f"{key}: {os.fsencode(name)!r}: braces (Snakemake's wildcards), control characters and names that are "
-                "not UTF-8 cannot be used; rename it"
+                f"{key}: {name}: braces (Snakemake's wildcards), control characters and names that are not "
+                "UTF-8 cannot be used; rename it"
             )
     return inside
 

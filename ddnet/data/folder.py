@@ -14,7 +14,7 @@ from pathlib import Path
 from ddnet.config import FolderData
 from ddnet.data.index import ImageFile, PairFiles, Scene, describe_pairs
 from ddnet.errors import DDNetError
-from ddnet.files import expanded
+from ddnet.files import expanded, listable
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ def stem_of(file: Path) -> str:
         DDNetError: the name is not UTF-8 (files of an old system) or has line breaks: no table could list it.
     """
     stem = unicodedata.normalize("NFC", file.stem)
-    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in stem):  # control, or a byte that is no UTF-8
+    if not listable(stem):
         raise DDNetError(f"{file.parent}: the name {os.fsencode(file.name)!r} is not plain UTF-8; rename the file")
     return stem
 

@@ -149,11 +149,11 @@ def plan_tasks(
     for photo in photos:
         where = photo.parent if out is None else out.parent if into_file else out
         restored = out if into_file and out else where / f"{photo.stem}{RESTORED}{photo.suffix}"
-        beside = [
+        depth_to, blur_to = (
             where / f"{photo.stem}{end}.png" if wanted else None
             for end, wanted in ((DEPTH, save_depth), (BLUR, save_blur))
-        ]
-        tasks.append(Task(photo, restored, depth, *beside, everyone))
+        )
+        tasks.append(Task(photo, restored, depth, depth_to, blur_to, everyone))
     counts = Counter(path.absolute() for task in tasks for path in task.outputs)
     if doubled := [str(path) for path, count in counts.items() if count > 1]:
         raise DDNetError(f"{doubled[0]}: two photographs would both be written there; restore them one after another")
@@ -174,7 +174,8 @@ def check_outputs(task: Task, overwrite: bool) -> None:
             )
         if not os.path.lexists(path):
             continue
-        if path.exists() and any(given and given.is_file() and path.samefile(given) for given in (task.photo, task.depth)):
+        given = [file for file in (task.photo, task.depth) if file and file.is_file()]
+        if path.exists() and any(path.samefile(file) for file in given):
             raise DDNetError(f"{path}: is what it is made from, which is never overwritten; name another file (-o)")
         if path.resolve() in task.photos:
             raise DDNetError(f"{path}: is a photograph of its own, which is never overwritten; name another place (-o)")
@@ -215,8 +216,8 @@ def _depth_file(task: Task) -> Path:
     if task.depth.is_file():
         return task.depth
     names = [f"{task.photo.stem}{end}{suffix}" for end in ("", DEPTH) for suffix in DEPTH_SUFFIXES]
-    there = [task.depth / name for name in names if os.path.isfile(task.depth / name)]  # a long name is not there
-    found = [path for path in there if not path.samefile(task.photo)]
+    fit = [task.depth / name for name in names if len(os.fsencode(name)) <= LONGEST_NAME]
+    found = [path for path in fit if path.is_file() and not path.samefile(task.photo)]
     if not found:
         raise DDNetError(f"{task.photo}: {task.depth} has no depth map for it, such as {names[0]} or {names[1]}")
     return found[0]

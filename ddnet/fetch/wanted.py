@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from ddnet.errors import DDNetError
-from ddnet.files import walk_files
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def scan_folder(folder: Path, wanted: Wanted) -> tuple[dict[str, Path], list[str
     """
     files: dict[str, Path] = {}
     others = []
-    for path in walk_files(folder):
+    for path in _walk(folder):
         relative = path.relative_to(folder).as_posix()
         name = wanted.name_of(relative)
         if name is None:
@@ -103,3 +103,20 @@ def scan_folder(folder: Path, wanted: Wanted) -> tuple[dict[str, Path], list[str
         elif name not in files or relative == name:
             files[name] = path
     return files, others
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    def fail(error: OSError) -> None:
+        raise error
+
+    seen = set()
+    for root, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen:  # a link back to a folder above
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield Path(root) / name

@@ -128,7 +128,14 @@ def test_what_an_earlier_run_wrote_is_told_from_photographs_of_such_names(
         Image.fromarray(noise()).save(f"in/{ending}.{ending}")
     assert said(capsys, 0, "in", "--save-depth", "--save-blur")[1] == []
     written = set(names("in"))
-    mine = ["png_blur.jpg", "tif_depth.tif", "jpg_deblurred.webp", "other_blur.png", "other_depth.png", "x_deblurred.jpg"]
+    mine = [
+        "png_blur.jpg",
+        "tif_depth.tif",
+        "jpg_deblurred.webp",
+        "x_blur.png",
+        "x_depth.png",
+        "x_deblurred.jpg",
+    ]
     for name in mine:
         Image.fromarray(noise(seed=1)).save(f"in/{name}", comment=b"_deblurred")
     out, err = said(capsys, 1, "in")  # the first four are there already
@@ -138,10 +145,7 @@ def test_what_an_earlier_run_wrote_is_told_from_photographs_of_such_names(
     out, _ = said(capsys, 0, "in", "--overwrite", "-o", "out")
     assert out[0] == "left out: 18 files that an earlier run wrote" and len(names("out")) == 10
     _, err = said(capsys, 1, "out")
-    assert err == [
-        "ddnet: out: no photographs in it but 10 that an earlier run wrote; allowed are .png, .jpg, .jpeg, .tif, .tiff, "
-        ".webp"
-    ]
+    assert err[0].startswith("ddnet: out: no photographs in it but 10 that an earlier run wrote; allowed are .png, ")
     Path("one").mkdir()
     shutil.copy("in/png_deblurred.png", "one")
     photograph("one/a.png")
@@ -177,7 +181,11 @@ def test_names_of_any_kind(stems: list[str], capsys: pytest.CaptureFixture[str])
         assert (main(given), main(given)) == (0, 1)
     shown = capsys.readouterr()
     assert is_quiet(shown.out + shown.err) and len(shown.err.splitlines()) == 2
-    for wrong in (["deblur", f"{stems[0]}no.png"], ["deblur", "--tile", stems[0], "a.png"], ["list", "variants", stems[0]]):
+    for wrong in (
+        ["deblur", f"{stems[0]}no.png"],
+        ["deblur", "--tile", stems[0], "a.png"],
+        ["list", "variants", stems[0]],
+    ):
         with suppress(SystemExit):
             main(wrong)
         shown = capsys.readouterr()

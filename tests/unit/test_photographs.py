@@ -275,7 +275,9 @@ def test_grey_and_alpha_of_sixteen_bits_is_what_pillow_makes_of_it() -> None:
     assert png_file(png_chunks(encode_png(raw), "")) == encode_png(raw)
 
 
-@pytest.mark.parametrize(("suffix", "channels"), [(".png", 4), (".jpg", 3), (".jpg", 1), (".webp", 3), (".webp", 4), (".tif", 3)])
+@pytest.mark.parametrize(
+    ("suffix", "channels"), [(".png", 4), (".jpg", 3), (".jpg", 1), (".webp", 3), (".webp", 4), (".tif", 3)]
+)
 @pytest.mark.parametrize("plain", [True, False])
 def test_the_mark_of_what_is_written_here_changes_nothing_else(
     suffix: str, channels: int, plain: bool, tmp_path: Path

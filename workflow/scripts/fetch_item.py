@@ -1,7 +1,5 @@
 """Fetch one dataset or set of weights, or find it in a copy at hand, and record each file's SHA-256."""
 
-from pathlib import Path
-
 from ddnet.config import DpddData, Item
 from ddnet.engine.fetch_data import folder_of, sized, wanted_files, write_fetched
 from ddnet.fetch import fetch_item
