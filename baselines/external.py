@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ddnet.data.folder import SUFFIXES, stem_of
 from ddnet.data.index import Scene, inspect_image
 from ddnet.errors import DDNetError
+from ddnet.files import expanded
 from ddnet.images import read_raw_rgb, to_float
 
 log = logging.getLogger(__name__)
@@ -45,9 +46,9 @@ class External:
     needs = frozenset({"pictures"})
 
     def __init__(self, folder: str | Path) -> None:
-        if not isinstance(folder, str | Path) or not _is_folder(Path(folder).expanduser()):
+        if not isinstance(folder, str | Path) or not _is_folder(expanded(folder)):
             raise DDNetError(f"{folder}: no such folder; options.folder must name one with restored pictures in it")
-        self.folder = Path(folder).expanduser()
+        self.folder = expanded(folder)
         self.pictures: dict[str, Path] = {}
 
     def prepare(self, scenes: Sequence[Scene]) -> None:

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from ddnet import (
     __version__,
@@ -23,8 +24,8 @@ from ddnet import (
 )
 from ddnet.cli_list import PRESETS, variants_of
 from ddnet.config import Settings, load_baselines, load_settings, load_sources
-from ddnet.errors import DDNetError
-from ddnet.log import disk_problem, terminal_log
+from ddnet.errors import DDNetError, printable
+from ddnet.log import disk_problem, say, terminal_log
 from ddnet.places import CONFIG
 from ddnet.plan import Plan
 from ddnet.registry import did_you_mean
@@ -48,7 +49,7 @@ def _estimate(arguments: argparse.Namespace) -> None:
     from ddnet.engine.estimate_cost import estimate
 
     items = load_sources(CONFIG / "sources.yaml")
-    print("\n".join(estimate(_plan(arguments), items, arguments.step_limit_s, arguments.tflops)))
+    say(*estimate(_plan(arguments), items, arguments.step_limit_s, arguments.tflops))
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
@@ -60,9 +61,14 @@ def _schema(_: argparse.Namespace) -> None:
     print(json.dumps(Settings.model_json_schema(), indent=2))
 
 
+class _Grammar(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))  # it quotes what was typed
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
-    top = argparse.ArgumentParser(prog="ddnet", description=SUMMARY, epilog=EXIT_STATUS)
+    top: argparse.ArgumentParser = _Grammar(prog="ddnet", description=SUMMARY, epilog=EXIT_STATUS)
     top.add_argument("--version", action="version", version=f"ddnet-bench {__version__}")
     top.add_argument("--variants", type=Path, metavar="FILE", help="a table of variants other than the project's")
     commands = top.add_subparsers(required=True, metavar="COMMAND", title="commands")
@@ -96,10 +102,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.run(arguments)
             sys.stdout.flush()
     except DDNetError as error:
-        print(f"ddnet: {error}", file=sys.stderr)
+        say(f"ddnet: {error}", error=True)
         return 1
     except Stopped as stop:
-        print(f"ddnet: {stop}", file=sys.stderr)
+        say(f"ddnet: {stop}", error=True)
         return stop.status
     except BrokenPipeError:  # whoever reads, `head` for one, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -107,6 +113,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if not (words := disk_problem(error)):
             raise
-        print(f"ddnet: {words}", file=sys.stderr)
+        say(f"ddnet: {words}", error=True)
         return 1
     return 0

@@ -10,6 +10,7 @@ from typing import Any
 from ddnet.config import Variant, find_variant, load_baselines, load_variants
 from ddnet.engine.bench import Records, Row
 from ddnet.errors import DDNetError
+from ddnet.log import say
 from ddnet.places import CONFIG
 from ddnet.plan_systems import system_needs
 from ddnet.provenance import device_name
@@ -31,9 +32,9 @@ def bench_systems(arguments: argparse.Namespace) -> None:
         if name not in measured:
             raise DDNetError(f"unknown compared system '{name}'{did_you_mean(name, measured)}")
     size, records = parse_size(arguments.size), Records(arguments.out, "systems", device_name())
-    print(HEADER, flush=True)
-    bench([known[name] for name in chosen], size, records, lambda row: print(line(row), flush=True))
-    print(f"all columns: {records.file}")
+    say(HEADER)
+    bench([known[name] for name in chosen], size, records, lambda row: say(line(row)))
+    say(f"all columns: {records.file}")
 
 
 def bench_inference(arguments: argparse.Namespace) -> None:
@@ -51,7 +52,7 @@ def bench_inference(arguments: argparse.Namespace) -> None:
     if arguments.batch < 1:
         raise DDNetError(f"--batch {arguments.batch}: at least 1 image")
     records = Records(arguments.out, "inference", device_name())
-    print(bench_networks.HEADER, flush=True)
+    say(bench_networks.HEADER)
     numbers = (arguments.channels, arguments.batch, arguments.rounds)
     bench_networks.bench_inference(chosen, size, *numbers, ways, records, _show)
     _finish(records, f"Restoring an image of {size[0]} x {size[1]}")
@@ -68,7 +69,7 @@ def bench_step(arguments: argparse.Namespace) -> None:
         raise DDNetError(f"--turns {arguments.turns}: at least 1")
     ways = _ways(arguments, STEP, tuple(STEP) if cuda() else ("plain", "ours", "bf16"))
     records = Records(arguments.out, "step", device_name())
-    print(bench_networks.HEADER, flush=True)
+    say(bench_networks.HEADER)
     numbers = (arguments.crop, arguments.batch, arguments.channels, arguments.rounds, arguments.turns)
     bench_networks.bench_step(chosen, *numbers, ways, records, _show)
     _finish(records, "A training step")
@@ -83,9 +84,9 @@ def bench_data(arguments: argparse.Namespace) -> None:
     variant = find_variant(variants, arguments.only)
     _require_crops(arguments)
     records = Records(arguments.out, "data", device_name(), COLUMNS, KEY)
-    print(HEADER, flush=True)
+    say(HEADER)
     numbers = (arguments.channels, arguments.crop, arguments.batch)
-    bench(variant, *numbers, records, lambda row: print(line(row), flush=True))
+    bench(variant, *numbers, records, lambda row: say(line(row)))
     _finish(records, "Loading a training crop")
 
 
@@ -100,7 +101,7 @@ def bench_metrics(arguments: argparse.Namespace) -> None:
             f"--size {arguments.size} --rounds {arguments.rounds}: sides from {SMALLEST} on, 1 round or more"
         )
     records = Records(arguments.out, "metrics", device_name())
-    print(bench_networks.HEADER, flush=True)
+    say(bench_networks.HEADER)
     bench_metrics.bench_metrics(size, arguments.weights, arguments.rounds, records, _show)
     _finish(records, f"Measuring an image of {size[0]} x {size[1]}")
 
@@ -112,10 +113,10 @@ def bench_pipeline(arguments: argparse.Namespace) -> None:
     from ddnet.report.bench_figure import draw_pipeline
 
     records = Records(arguments.out, "pipeline", device_name(), COLUMNS, KEY)
-    print(HEADER, flush=True)
-    bench(Path.cwd(), arguments.preset, records, lambda row: print(line(row), flush=True))
+    say(HEADER)
+    bench(Path.cwd(), arguments.preset, records, lambda row: say(line(row)))
     figure = draw_pipeline(records.file, arguments.preset, records.file.with_suffix(".png"))
-    print(f"all columns: {records.file}; picture: {figure}")
+    say(f"all columns: {records.file}; picture: {figure}")
 
 
 def bench_tiles(arguments: argparse.Namespace) -> None:
@@ -129,9 +130,9 @@ def bench_tiles(arguments: argparse.Namespace) -> None:
     if not all(tile.isdecimal() for tile in tiles):
         raise DDNetError(f"--tiles {arguments.tiles}: sides in pixels, separated by commas, such as 512,256")
     loaded, records = load(arguments.network), Records(arguments.out, "tiles", device_name(), COLUMNS, KEY)
-    print(HEADER, flush=True)
-    bench(loaded, size, map(int, tiles), records, lambda row: print(line(row), flush=True))
-    print(f"all columns: {records.file}")
+    say(HEADER)
+    bench(loaded, size, map(int, tiles), records, lambda row: say(line(row)))
+    say(f"all columns: {records.file}")
 
 
 def _require_crops(arguments: argparse.Namespace) -> None:
@@ -168,14 +169,14 @@ def _chosen(arguments: argparse.Namespace) -> list[Variant]:
 def _show(row: Row) -> None:
     from ddnet.engine.bench_networks import line
 
-    print(line(row), flush=True)
+    say(line(row))
 
 
 def _finish(records: Records, title: str) -> None:
     from ddnet.report.bench_figure import draw_bench
 
     figure = draw_bench(records.file, title, records.file.with_suffix(".png"))
-    print(f"all columns: {records.file}; picture: {figure}")
+    say(f"all columns: {records.file}; picture: {figure}")
 
 
 def add_parser(commands: Any) -> None:

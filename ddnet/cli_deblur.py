@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddnet.errors import DDNetError
-from ddnet.log import Progress, disk_problem
+from ddnet.errors import DDNetError, printable
+from ddnet.files import expanded
+from ddnet.log import Progress, disk_problem, say
 from ddnet.memory import out_of_memory
 
 if TYPE_CHECKING:
@@ -31,14 +32,16 @@ def deblur(arguments: argparse.Namespace) -> None:
         raise DDNetError(f"--tile {arguments.tile}: at least {SMALLEST} pixels")
     if not 1 <= arguments.quality <= 100:
         raise DDNetError(f"--quality {arguments.quality}: allowed is 1 to 100")
-    places = [path.expanduser() for path in arguments.photos]
-    out, depth = (path.expanduser() if path else None for path in (arguments.out, arguments.depth))
+    places = [expanded(path) for path in arguments.photos]
+    out, depth = (expanded(path) if path else None for path in (arguments.out, arguments.depth))
     found = find_photographs(places)
     folder = any(path.is_dir() for path in places)
     tasks = plan_tasks(found.photos, out, folder, depth, arguments.save_depth, arguments.save_blur)
     if found.other:
         kinds = ", ".join(sorted({path.suffix.lower() for path in found.other}))
-        print(f"left out: {kinds} ({len(found.other)}), not read here; export JPEG, or TIFF of 16 bits, from them")
+        say(f"left out: {kinds} ({len(found.other)}), not read here; export JPEG, or TIFF of 16 bits, from them")
+    if found.made:
+        say(f"left out: {len(found.made)} file{'s' * (len(found.made) > 1)} that an earlier run wrote")
     network = _network(arguments, depth is not None)
     progress, failed = Progress("deblurring", len(tasks), "photographs"), 0
     for task in tasks:
@@ -47,7 +50,7 @@ def deblur(arguments: argparse.Namespace) -> None:
         except DDNetError as error:
             if len(tasks) == 1:
                 raise
-            print(f"ddnet: {error}", file=sys.stderr, flush=True)
+            say(f"ddnet: {error}", error=True)
             failed += 1
         progress.advance()
     if failed:
@@ -66,7 +69,7 @@ def _network(arguments: argparse.Namespace, depth_given: bool) -> Loaded:
         if given and network.depth is None:
             raise DDNetError(f"{network.name} is not guided by depth; leave {option} out, or name another --variant")
     source = f" ({network.source})" if network.source else ""
-    print(f"network: {network.name}{source}, {why}", flush=True)
+    say(f"network: {network.name}{source}, {why}")
     return network
 
 
@@ -79,24 +82,26 @@ def _one(task: Task, network: Loaded, arguments: argparse.Namespace) -> None:
         if not out_of_memory(error):
             raise
         raise DDNetError(f"{task.photo}: memory does not suffice; free some, or try --tile 512") from None
-    except PermissionError as error:
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG):  # a full disk is that for all
+            raise
         raise DDNetError(f"{task.photo}: {disk_problem(error)}") from None
     except DDNetError as error:
-        raise error if str(task.photo) in str(error) else DDNetError(f"{task.photo}: {error}") from None
+        raise error if printable(str(task.photo)) in str(error) else DDNetError(f"{task.photo}: {error}") from None
     _report(task, done)
 
 
 def _report(task: Task, done: Done) -> None:
-    print(f"{task.restored}: {done.size}, {done.seconds:.1f} s, mean change {100 * done.change:.2f} %", flush=True)
+    say(f"{task.restored}: {done.size}, {done.seconds:.1f} s, mean change {100 * done.change:.2f} %")
     if task.save_depth:
-        print(f"{task.save_depth}: the depth that was used, white nearest")
+        say(f"{task.save_depth}: the depth that was used, white nearest")
     if task.save_blur:
-        print(f"{task.save_blur}: blur, sigma 0 px (dark) to {done.largest_blur:g} px (bright)")
+        say(f"{task.save_blur}: blur, sigma 0 px (dark) to {done.largest_blur:g} px (bright)")
     if done.change < UNCHANGED:
-        print(
+        say(
             f"ddnet: {task.photo}: next to nothing was changed (less than 1/255 in the mean): it is sharp already, or "
             "blurred in a way that this network did not learn",
-            file=sys.stderr,
+            error=True,
         )
 
 

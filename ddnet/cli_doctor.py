@@ -12,8 +12,9 @@ from pathlib import Path
 
 from ddnet.config import DpddData, load_sources, source_of
 from ddnet.errors import DDNetError
+from ddnet.files import expanded
 from ddnet.gpu import visible_gpus
-from ddnet.log import format_bytes
+from ddnet.log import format_bytes, say
 from ddnet.places import CONFIG, PROJECT, install_command
 from ddnet.plan import Plan, memory_mb
 
@@ -26,7 +27,7 @@ MakePlan = Callable[[argparse.Namespace], Plan]
 
 
 def _say(name: str, text: str, width: int = 16) -> None:
-    print(f"{name + ':' if name else '':<{width}}{text}")
+    say(f"{name + ':' if name else '':<{width}}{text}")
 
 
 def doctor(arguments: argparse.Namespace) -> None:
@@ -50,7 +51,7 @@ def doctor(arguments: argparse.Namespace) -> None:
     for package in PACKAGES:
         _say(package, _version(package) or "missing", 24)
     _data(plan, SOURCES)
-    print(_finished(plan))
+    say(_finished(plan))
     if other := _other_versions():
         _say(
             "note",
@@ -125,7 +126,7 @@ def _data(plan: Plan, sources_file: Path) -> None:
     for name in plan.items:
         item, local = source_of(name, sources), plan.local_copy(name)
         wanted, folder = wanted_files(name, data), folder_of(name)
-        found = status_item(name, item, wanted, folder, Path(local).expanduser() if local else None)
+        found = status_item(name, item, wanted, folder, expanded(local) if local else None)
         begun = f", {format_bytes(found.begun)} of downloads begun" if found.begun else ""
         size = f"{format_bytes(found.bytes)}{begun} in {local or folder}"
         _say(name, f"{found.have:,} of {found.needed:,} files, {size}")
@@ -139,7 +140,7 @@ def _data(plan: Plan, sources_file: Path) -> None:
             first = item.sources[0].url if item.sources else item.by_hand
             _say("", f"to be fetched: about {format_bytes(share * item.gigabytes * 1e9)}, first from {first}")
     if not plan.items:
-        print(f"preset {plan.settings.preset} fetches no dataset")
+        say(f"preset {plan.settings.preset} fetches no dataset")
     trunks = read_manifest(Path("data") / "weights")
     for name in dict.fromkeys(["alexnet", *OPTIONAL, *plan.trunks]):
         optional = "optional, " if name in OPTIONAL else ""
@@ -162,7 +163,7 @@ def data_verify(arguments: argparse.Namespace) -> None:
         _say(name, f"{count:,} files verified{f', problems: {len(found)}' if found else ''}")
         problems += found
     for problem in problems:
-        print(problem)
+        say(problem)
     if problems:
         raise DDNetError(
             f"not all is as recorded (problems: {len(problems)}); put the original files back, or move those that "

@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from ddnet.errors import DDNetError
+from ddnet.files import expanded
+from ddnet.log import say
 from ddnet.places import PROJECT, WORKFLOW
 
 
 def init(arguments: argparse.Namespace) -> None:
     """Lay the workflow out in a folder that is new or empty: all of it, or nothing."""
-    folder: Path = arguments.folder.expanduser()
+    folder: Path = expanded(arguments.folder)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise DDNetError(f"{folder}: is there already and is not empty; name a new or empty folder")
     if missing := [name for name in WORKFLOW if not (PROJECT / name).exists()]:
         raise DDNetError(f"{PROJECT}: lacks {', '.join(missing)}; install ddnet-bench again, or use a whole checkout")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+    with tempfile.TemporaryDirectory(prefix=".ddnet-", dir=folder.parent) as scratch:
         laid = Path(scratch, "project")
         laid.mkdir()
         for name in WORKFLOW:
@@ -30,10 +32,10 @@ def init(arguments: argparse.Namespace) -> None:
             else:
                 shutil.copy(source, target)
         laid.replace(folder)
-    print(f"{folder}: the workflow, its settings and the printed tables; next:")
-    print(f"  cd {folder}")
-    print("  snakemake --cores 8 all --configfile workflow/config/smoke.yaml   # everything, tiny, in minutes")
-    print("  snakemake --cores 8 all                                           # the embedded benchmark")
+    say(f"{folder}: the workflow, its settings and the printed tables; next:")
+    say(f"  cd {folder}")
+    say("  snakemake --cores 8 all --configfile workflow/config/smoke.yaml   # everything, tiny, in minutes")
+    say("  snakemake --cores 8 all                                           # the embedded benchmark")
 
 
 def add_parser(commands: Any) -> None:

@@ -20,6 +20,7 @@ from ddnet.config import (
     load_variants,
 )
 from ddnet.errors import DDNetError
+from ddnet.log import say
 from ddnet.places import CONFIG
 from ddnet.plan import TABLES
 from ddnet.plan_systems import system_needs
@@ -59,9 +60,9 @@ def _list(arguments: argparse.Namespace) -> None:
     kinds = [arguments.kind] if arguments.kind else list(LISTABLE)
     for kind in kinds:
         if len(kinds) > 1:
-            print(f"{kind}:")
+            say(f"{kind}:")
         for line in _listing(kind, arguments.variants):
-            print(f"  {line}" if len(kinds) > 1 else line)
+            say(f"  {line}" if len(kinds) > 1 else line)
 
 
 def _listing(kind: str, variants_file: Path | None) -> list[str]:
@@ -131,7 +132,7 @@ def _describe(arguments: argparse.Namespace, settings_of: SettingsOf) -> None:
         "dataset": lambda: _dataset(arguments.name, settings_of),
     }[kind]()
     for name, value in facts.items():
-        print(f"{name + ':':<{INDENT}}{value}")
+        say(f"{name + ':':<{INDENT}}{value}")
 
 
 def _first_line(described: Any) -> str:

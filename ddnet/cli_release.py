@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ddnet.errors import DDNetError
+from ddnet.log import say
 from ddnet.places import ROOT
 
 
@@ -18,7 +19,7 @@ def release(arguments: argparse.Namespace) -> None:
         raise DDNetError(f"{ROOT}: is no checkout of this project; networks are released from one")
     for variant, facts in make_release(arguments.runs).items():
         seeds = ", ".join(map(str, facts["of_seeds"]))
-        print(
+        say(
             f"{RELEASE / variant}.pt: seed {facts['seed']} of {seeds}, validation {facts['best_val_psnr']:.2f} dB, "
             f"commit {facts['commit'][:12]}, SHA-256 {facts['sha256'][:12]}"
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddnet.errors import DDNetError
+from ddnet.log import say
 
 if TYPE_CHECKING:
     from ddnet.verify.renderer import Comparison
@@ -29,9 +30,9 @@ def verify_renderer(arguments: argparse.Namespace) -> None:
     if arguments.samples < 2 or arguments.samples % 2:
         raise DDNetError(f"--samples: {arguments.samples}; allowed is an even number, 2 or more")
     only = tuple(arguments.only.split(",")) if arguments.only else ()
-    print("PSNR in dB        " + "".join(f" {name:>8}" for name in ("image", "edges", "target", "noise", "blur px")))
-    results = verify(arguments.out, arguments.samples, arguments.seed, lambda one: print(_line(one), flush=True), only)
-    print(f"pictures, all columns, manifest: {arguments.out}")
+    say("PSNR in dB        " + "".join(f" {name:>8}" for name in ("image", "edges", "target", "noise", "blur px")))
+    results = verify(arguments.out, arguments.samples, arguments.seed, lambda one: say(_line(one)), only)
+    say(f"pictures, all columns, manifest: {arguments.out}")
     if failed := [result.scene for result in results if not result.passed]:
         raise DDNetError(
             f"the two renderers disagree on {', '.join(failed)}: less than {LEAST_DB:g} dB; look at their pictures"

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ddnet.config import load_sources, source_of
+from ddnet.files import expanded
+from ddnet.log import say
 from ddnet.places import CONFIG
 
 SOURCES = CONFIG / "sources.yaml"
@@ -37,7 +39,7 @@ def weights_list(_: argparse.Namespace) -> None:
             f"here: {there}" if there else f"not here: {way}`ddnet weights import FILE`",
         ]
         for number, line in enumerate(lines):
-            print(f"{'' if number else name + ':':<{INDENT}}{line}")
+            say(f"{'' if number else name + ':':<{INDENT}}{line}")
 
 
 def weights_import(arguments: argparse.Namespace) -> None:
@@ -45,13 +47,13 @@ def weights_import(arguments: argparse.Namespace) -> None:
     from ddnet.engine.import_weights import import_weights
 
     items = load_sources(SOURCES)
-    found = import_weights(arguments.file.expanduser(), items, arguments.name)
+    found = import_weights(expanded(arguments.file), items, arguments.name)
     digests = ", ".join(digest[:12] for digest in found.fetched.digests.values())
-    print(
+    say(
         f"{found.name}: recognised as {source_of(found.name, items).about}; {found.parameters:,} parameters, SHA-256 "
         f"{digests}; kept in {found.folder}"
     )
-    print(f"next: {NEXT.get(found.name, f'`systems: {{{found.name}: {{weights: official}}}}` in a preset')}")
+    say(f"next: {NEXT.get(found.name, f'`systems: {{{found.name}: {{weights: official}}}}` in a preset')}")
 
 
 def add_parser(commands: Any) -> None:

@@ -11,7 +11,8 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from ddnet.errors import DDNetError
 log = logging.getLogger(__name__)
 
 _LEFTOVER = re.compile(r"\..+\.tmp-[a-z0-9_]{8}(\.\w+)?")
+_SUFFIX = re.compile(r"\.\w{1,16}")  # longer ones name no format
+_TURNING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _tidied: set[Path] = set()
 
 
@@ -56,7 +59,9 @@ def atomic_path(path: str | os.PathLike[str], durable: bool = False) -> Iterator
 def _temporary(final: Path) -> tuple[Path, int]:
     """A new file, locked: its path and the descriptor that holds the lock."""
     while True:
-        lock, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.stem}.tmp-", suffix=final.suffix)
+        suffix = final.suffix if _SUFFIX.fullmatch(final.suffix) else ""
+        # Not named after the final one: what has just room for that would have none for more.
+        lock, name = tempfile.mkstemp(dir=final.parent, prefix=".ddnet.tmp-", suffix=suffix)
         fcntl.flock(lock, fcntl.LOCK_EX)
         if os.fstat(lock).st_nlink:  # else another process tidied up between the two lines above
             return Path(name), lock
@@ -100,6 +105,22 @@ def alone(lock: Path, said: str) -> Iterator[None]:
             log.info("%s", said)
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with `~` at its beginning replaced; it stays as it is where nobody has such a home, as in `~draft.png`."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - that of `Path` raises instead
+
+
+def listable(name: str) -> bool:
+    """Whether a name may stand in a table: all but control characters, Unicode's directions, and bytes of no UTF-8."""
+    return not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") or char in _TURNING for char in name)
+
+
+def links_to(files: Iterable[str | os.PathLike[str]]) -> dict[str, str]:
+    """The links on the way to files, and the files that are links: path -> where it points, as it is written there."""
+    paths = {each for file in map(Path, files) for each in (file, *file.parents)}
+    return {str(path): str(path.readlink()) for path in sorted(paths) if path.is_symlink()}
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

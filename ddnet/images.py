@@ -34,8 +34,11 @@ def _read_raw(path: str | Path) -> RawArray:
         if start.startswith(MAGIC):
             return read_tiff(stream, str(path)).pixels
     try:
-        raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        several = raw is not None and not start.startswith((PNG, JPEG, BMP)) and cv2.imcount(str(path)) > 1
+        # Not by its name: of one that is no UTF-8 OpenCV dies, and others it prints as they are.
+        content = np.fromfile(path, np.uint8)
+        raw = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+        others = raw is not None and not start.startswith((PNG, JPEG, BMP))
+        several = others and len(cv2.imdecodemulti(content, cv2.IMREAD_UNCHANGED)[1]) > 1
     except cv2.error:  # of more pixels than it may read
         raw = None
     if raw is None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from ddnet.errors import DDNetError
+from ddnet.errors import DDNetError, printable
 from ddnet.memory import out_of_memory
 from ddnet.stopping import Stopped, stoppable
 
@@ -20,6 +20,42 @@ log = logging.getLogger(__name__)
 
 _QUIET = ("lightning", "lightning_fabric", "matplotlib", "mlflow", "alembic", "PIL", "urllib3")
 FIRST_LINE_S, NEXT_LINE_S = 5.0, 10.0
+
+
+class OneLine(logging.Formatter):
+    """Every message in one printable line, whatever names are in it; tracebacks and other libraries keep their lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line of a record."""
+        text = super().formatMessage(record)
+        return "\n".join(map(printable, text.splitlines() if record.name.startswith(_QUIET) else [text]))
+
+
+def say(*lines: str, error: bool = False) -> None:
+    """Print each as one printable line, whatever the names in it, and whatever the terminal cannot show.
+
+    Args:
+        error: to standard error.
+    """
+    stream = sys.stderr if error else sys.stdout
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    for line in lines:
+        print(printable(line).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+
+
+def log_to(
+    *handlers: logging.Handler, level: int = logging.INFO, form: str = "%(message)s", force: bool = True
+) -> None:
+    """Log to these handlers.
+
+    Args:
+        force: to no others; else only where nobody has asked for others before.
+    """
+    for handler in handlers:
+        handler.setFormatter(OneLine(form, "%H:%M:%S"))
+    logging.basicConfig(level=level, handlers=handlers, force=force)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @contextmanager
@@ -30,15 +66,12 @@ def job_log(file: str | Path | None = None) -> Iterator[None]:
     status 128 and the signal's number. Any other exception is ours, and keeps its traceback.
     """
     logging.raiseExceptions = False  # a full disk is reported once, not for every line of the log
-    options: dict[str, Any] = {"level": logging.INFO, "format": "%(asctime)s %(message)s", "datefmt": "%H:%M:%S"}
-    logging.basicConfig(**options, handlers=[logging.StreamHandler()], force=True)
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    form = "%(asctime)s %(message)s"
+    log_to(logging.StreamHandler(), form=form)
     try:
         if file:
             Path(file).parent.mkdir(parents=True, exist_ok=True)
-            both: list[logging.Handler] = [logging.StreamHandler(), logging.FileHandler(file, mode="w")]
-            logging.basicConfig(**options, handlers=both, force=True)
+            log_to(logging.StreamHandler(), logging.FileHandler(file, mode="w", encoding="utf-8"), form=form)
         with stoppable():
             yield
     except DDNetError as error:
@@ -62,18 +95,18 @@ def job_log(file: str | Path | None = None) -> Iterator[None]:
 def terminal_log() -> None:
     """Log what a command is at to standard error where that is a terminal; elsewhere warnings alone."""
     level = logging.INFO if sys.stderr.isatty() else logging.WARNING
-    logging.basicConfig(level=level, format="%(message)s")
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    log_to(logging.StreamHandler(), level=level, force=False)
 
 
 def disk_problem(error: OSError) -> str:
     """What a disk refused, and what to do, in one line; empty where the error has another cause."""
-    where = error.filename or Path.cwd()
+    where = printable(os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(Path.cwd()))
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"the disk is full at {where}, or a limit on file sizes is reached; free some space and run again"
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return f"{where}: {error.strerror}; make it writable for this user, or work in another folder, and run again"
+    if error.errno == errno.ENAMETOOLONG:
+        return f"{where}: the name is too long (at most 255 bytes, fewer in some folders); choose a shorter one"
     if error.errno in (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE):
         return f"{where}: {error.strerror}; correct that and run again"
     return ""

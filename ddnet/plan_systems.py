@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ddnet.code_digest import closure, declared_keys, declared_needs, has_base, keywords_of
-from ddnet.config import Baseline, LearnedSystem, Recipe, Settings, common_recipe, files_under, merged_recipe
+from ddnet.config import Baseline, LearnedSystem, Recipe, Settings, common_recipe, files_in, merged_recipe
 from ddnet.errors import DDNetError
+from ddnet.files import expanded
 from ddnet.places import ROOT
 
 
@@ -198,12 +199,14 @@ class ComparedSystems:
         line = self.baselines[baseline]
         if "pictures" not in system_needs(line.system):
             return []
-        measured = filter(line.measured_on, self.datasets)
-        folders = dict.fromkeys(str(line.options_on(dataset).get("folder", "")) for dataset in measured)
         key, fix = f"baseline '{baseline}': options.folder", "name one with restored pictures"
-        if "" in folders:
-            raise DDNetError(f"{key}: is not given; {fix}")
-        return [file for folder in folders for file in files_under(Path(folder), key, fix)]
+        folders = []
+        for dataset in filter(line.measured_on, self.datasets):
+            if not (folder := str(line.options_on(dataset).get("folder", ""))):
+                raise DDNetError(f"{key}: is not given; {fix}")
+            inside = expanded(folder) / dataset
+            folders.append(inside if inside.is_dir() else Path(folder))
+        return [file for folder in dict.fromkeys(folders) for file in files_in([folder], folder, key, fix)]
 
     @property
     def map_systems(self) -> list[str]:

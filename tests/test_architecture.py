@@ -62,3 +62,14 @@ def test_no_file_holds_a_path_of_the_machine_it_was_written_on() -> None:
         if path.suffix in (".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".smk", ".json", ".csv"):
             text = path.read_text(encoding="utf-8")
             assert f"{ROOT}/" not in text and f"{Path.home()}/" not in text, path
+
+
+def test_what_reaches_a_terminal_goes_through_one_place() -> None:
+    """Names of files may hold what steers a terminal; `ddnet.log.say` and its formatter let none of it through."""
+    allowed = {"log.py", "cli.py", "cli_completion.py"}  # itself; JSON and code for a shell, without names of files
+    for file in PACKAGE:
+        for node in ast.walk(ast.parse(file.read_text())):
+            called = node.func if isinstance(node, ast.Call) else None
+            assert not (isinstance(called, ast.Name) and called.id == "print") or file.name in allowed, file
+            logs = isinstance(called, ast.Attribute) and called.attr in ("basicConfig", "StreamHandler", "FileHandler")
+            assert not logs or file.name in ("log.py", "train_processes.py"), file

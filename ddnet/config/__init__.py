@@ -22,7 +22,7 @@ from ddnet.config.settings import (
     Settings,
     Training,
     Trial,
-    files_under,
+    files_in,
     load_settings,
     validate_settings,
 )
@@ -53,7 +53,7 @@ __all__ = [
     "Variant",
     "common_recipe",
     "explain",
-    "files_under",
+    "files_in",
     "find_variant",
     "load_baselines",
     "load_settings",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,8 +10,10 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
 from ddnet.config._base import Strict, explain, merge, read_yaml
 from ddnet.errors import DDNetError
+from ddnet.files import expanded, listable
 
 PAPER_WIDTH = 64
+_ROLES = ("source", "target")
 
 
 class EmbeddedData(Strict):
@@ -71,7 +73,7 @@ class FolderData(Strict):
         return name
 
     def pictures(self) -> list[str]:
-        """All files of the folders, so that a changed picture makes the index anew.
+        """All files that the index is made of, so that a changed picture makes it anew.
 
         Raises:
             DDNetError: no such folder, nothing in it, or a name that the workflow cannot carry.
@@ -79,28 +81,35 @@ class FolderData(Strict):
         found = []
         for key, folder in (("path", self.path), ("second", self.second)):
             if folder is not None:
-                found += files_under(folder, f"data.{key}", "name a folder that holds source/ and target/")
+                places = [folder / split / role for split in ("", "train", "val", "test") for role in _ROLES]
+                found += files_in(places, folder, f"data.{key}", "name a folder that holds source/ and target/")
         return sorted(found)
 
 
-def files_under(folder: Path, key: str, fix: str) -> list[str]:
-    """All files of a folder and its sub-folders, sorted, hidden ones aside: inputs of a job.
+def files_in(places: Iterable[Path], folder: Path, key: str, fix: str) -> list[str]:
+    """All files of folders, which may be links, sorted; hidden ones and folders in them aside: inputs of a job.
 
     Args:
-        key: the setting that names the folder, for messages.
+        places: the folders; one that is not there counts for nothing.
+        folder: the one that holds them, for messages.
+        key: the setting that names it.
         fix: what to name there instead.
 
     Raises:
-        DDNetError: no such folder, nothing in it, or a name that the workflow cannot carry.
+        DDNetError: nothing is in them, one cannot be read, or a name that the workflow cannot carry.
     """
-    inside = sorted(str(path) for path in folder.expanduser().rglob("[!.]*") if path.is_file())
+    try:
+        there = [file for place in map(expanded, places) if place.is_dir() for file in place.iterdir()]
+        inside = sorted(str(file) for file in there if not file.name.startswith(".") and file.is_file())
+    except OSError as error:
+        raise DDNetError(f"{key}: {error.filename}: {error.strerror}; make it readable for this user") from None
     if not inside:
         raise DDNetError(f"{key}: no pictures in {folder}; {fix}")
     for name in inside:
-        if {"{", "}"} & set(name) or name.encode(errors="replace").decode() != name:
+        if not listable(name) or {"{", "}"} & {*name}:
             raise DDNetError(
-                f"{key}: {os.fsencode(name)!r}: braces (Snakemake's wildcards) and names that are not UTF-8 cannot be "
-                "used; rename it"
+                f"{key}: {name}: braces (Snakemake's wildcards), control characters and names that are not "
+                "UTF-8 cannot be used; rename it"
             )
     return inside
 

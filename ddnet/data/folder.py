@@ -14,6 +14,7 @@ from pathlib import Path
 from ddnet.config import FolderData
 from ddnet.data.index import ImageFile, PairFiles, Scene, describe_pairs
 from ddnet.errors import DDNetError
+from ddnet.files import expanded, listable
 from ddnet.images import stored_orientation
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ def index_folder(data: FolderData) -> list[Scene]:
             differs from its partner in size or bit depth, or not at all; a picture is in two splits; or there are too
             few pairs for three splits.
     """
-    path = data.path.expanduser()
+    path = expanded(data.path)
     _require_folder(path, "data.path")
     given = [split for split in SPLITS if _is_folder(path / split)]
     flat = [role for role in ("source", "target") if _is_folder(path / role)]
@@ -53,7 +54,7 @@ def index_folder(data: FolderData) -> list[Scene]:
         pairs = draw_splits(path, _pairs(path), data.val, data.test, data.seed)
     listed = {data.name: [entry for split in SPLITS for entry in _entries(split, pairs[split])]}
     if data.second:
-        second = data.second.expanduser()
+        second = expanded(data.second)
         _require_folder(second, "data.second")
         listed[f"{data.name}_second"] = _entries("test", _pairs(second))
     scenes = [
@@ -141,7 +142,7 @@ def stem_of(file: Path) -> str:
         DDNetError: the name is not UTF-8 (files of an old system) or has line breaks: no table could list it.
     """
     stem = unicodedata.normalize("NFC", file.stem)
-    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in stem):  # control, or a byte that is no UTF-8
+    if not listable(stem):
         raise DDNetError(f"{file.parent}: the name {os.fsencode(file.name)!r} is not plain UTF-8; rename the file")
     return stem
 

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ddnet import MOST_PIXELS
 from ddnet.errors import DDNetError
-from ddnet.files import atomic_path, read_rows, sha256
+from ddnet.files import atomic_path, listable, read_rows, sha256
 from ddnet.images import RawArray, bit_depth, read_raw_rgb
 from ddnet.log import Progress
 from ddnet.plan import cpu_count
@@ -112,14 +113,14 @@ def inspect_image(path: Path) -> ImageFile:
         digest = sha256(path)
     except OSError as error:
         raise DDNetError(f"{path}: cannot be read ({error.strerror}); check its name and permissions") from None
-    raw = read_raw_rgb(path)  # which refuses PNG, TIFF and BMP that end early or (PNG) fail their checksums
     _check_jpeg(path)
+    raw = read_raw_rgb(path)  # which refuses PNG, TIFF and BMP that end early or (PNG) fail their checksums
     pixels = hashlib.sha256(raw.data).hexdigest()
     return ImageFile(path, raw.shape[0], raw.shape[1], bit_depth(raw), _is_spread(raw), digest, pixels)
 
 
 def _check_jpeg(path: Path) -> None:
-    """OpenCV fills up a JPEG that ends early with grey and says nothing; Pillow refuses it."""
+    """Of a JPEG that ends early OpenCV fills up a part with grey and says nothing; Pillow refuses it and says why."""
     from PIL.JpegImagePlugin import JpegImageFile  # `Image.open` would refuse a large one as a decompression bomb
 
     with path.open("rb") as stream:
@@ -127,7 +128,8 @@ def _check_jpeg(path: Path) -> None:
             return
     try:
         with JpegImageFile(path) as image:
-            image.load()
+            if image.width * image.height <= MOST_PIXELS:
+                image.load()
     except (OSError, SyntaxError) as error:
         raise DDNetError(f"{path}: a damaged JPEG ({error}); copy or export it again") from None
 
@@ -327,7 +329,7 @@ def _row_problem(row: Mapping[str, str]) -> str:
             return f"'{name}' is {row[name][:40]!r}, not a number from 1 on"
     if not row["image"] or not row["target"] or bool(row["left"]) != bool(row["right"]):
         return f"scene {row['scene']} lacks an image, a target or one of two views"
-    if bad := [name for name in PATHS if not row[name].isprintable() or len(row[name]) > 4000]:
+    if bad := [name for name in PATHS if not listable(row[name]) or len(row[name]) > 4000]:
         return f"'{bad[0]}' is {row[bad[0]][:40]!r}, which names no file"
     return ""
 

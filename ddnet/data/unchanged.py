@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from ddnet.data.index import Scene, read_index
 from ddnet.errors import DDNetError
-from ddnet.files import sha256
+from ddnet.files import links_to, sha256
 
 
 def require_unchanged(scene: Scene) -> None:
@@ -41,7 +42,8 @@ def require_unchanged_since(index: Path, made_from: Sequence[Path]) -> None:
     made = index.stat().st_mtime_ns
     if any(not path.is_file() or path.stat().st_mtime_ns > made for path in made_from):
         return
-    changed = [path for scene in read_index(index) for path in _changed(scene, made)]
+    aside = links_to([index])  # where the project itself lies
+    changed = [path for scene in read_index(index) for path in _changed(scene, made, aside)]
     if changed:
         raise DDNetError(
             f"{changed[0]}: changed or gone since it was indexed, as are {len(changed) - 1} other pictures; results "
@@ -49,12 +51,18 @@ def require_unchanged_since(index: Path, made_from: Sequence[Path]) -> None:
         )
 
 
-def _changed(scene: Scene, made: int) -> list[Path]:
+def _changed(scene: Scene, made: int, aside: Container[str]) -> list[Path]:
     files = [(scene.image, scene.image_sha256), (scene.target, scene.target_sha256)]
     if scene.views:
         files += list(zip(scene.views, (scene.left_sha256, scene.right_sha256), strict=True))
     return [
         path
         for path, digest in files
-        if not path.is_file() or (path.stat().st_mtime_ns > made and sha256(path) != digest)
+        if not path.is_file() or (_changed_ns(path, aside) > made and sha256(path) != digest)
     ]
+
+
+def _changed_ns(path: Path, aside: Container[str]) -> int:
+    """When a file was changed last, or a link on the way to it, which may lead to an older one now."""
+    links = [os.lstat(link).st_mtime_ns for link in links_to([path]) if link not in aside]
+    return max(path.stat().st_mtime_ns, *links, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ import numpy as np
 from ddnet.arrays import flat, read_npy
 from ddnet.engine.work import shown_work
 from ddnet.errors import DDNetError
-from ddnet.images import FloatArray, read_depth16, to_float, write_depth16, write_image
+from ddnet.images import FloatArray, quantise, read_depth16, to_float
 from ddnet.photographs import (
     HEIF,
     RAW,
@@ -25,14 +26,17 @@ from ddnet.photographs import (
     mean_change,
     read_photograph,
     restored_pixels,
+    write_beside,
     write_photograph,
 )
+from ddnet.photographs._made import made_here
 
 if TYPE_CHECKING:
     from ddnet.engine.load import Loaded
 
 RESTORED, DEPTH, BLUR = "_deblurred", "_depth", "_blur"
 DEPTH_SUFFIXES = (".png", ".npy", ".tif", ".tiff")
+LONGEST_NAME = 255  # bytes, of a file on the usual disks
 BLUR_SIDE = 1600  # pixels of the longer side of the picture that the blur is estimated from
 SAME_SHAPE = 0.02  # by how much proportions may differ
 GIVE = "give a grey PNG of 8 or 16 bits with 1 (white) nearest, or an .npy"
@@ -40,13 +44,19 @@ GIVE = "give a grey PNG of 8 or 16 bits with 1 (white) nearest, or an .npy"
 
 @dataclass(frozen=True)
 class Task:
-    """One photograph and the files it becomes; `depth` is the map that was given for it."""
+    """One photograph and the files it becomes.
+
+    Attributes:
+        depth: the map that was given for it.
+        photos: all photographs of the same run, resolved; one may be called like what another becomes.
+    """
 
     photo: Path
     restored: Path
     depth: Path | None = None
     save_depth: Path | None = None
     save_blur: Path | None = None
+    photos: frozenset[Path] = frozenset()
 
     @property
     def outputs(self) -> list[Path]:
@@ -73,10 +83,11 @@ class Done:
 
 @dataclass(frozen=True)
 class Found:
-    """Photographs, and files in folders that are some but of a kind that is not read here."""
+    """Photographs; and files in folders that are some but of a kind that is not read here, or that were made here."""
 
     photos: list[Path] = field(default_factory=list)
     other: list[Path] = field(default_factory=list)
+    made: list[Path] = field(default_factory=list)
 
 
 def find_photographs(places: Iterable[Path]) -> Found:
@@ -89,10 +100,14 @@ def find_photographs(places: Iterable[Path]) -> Found:
     for place in places:
         if place.is_dir():
             inside = sorted(path for path in place.iterdir() if path.is_file() and not path.name.startswith("."))
-            photos = [path for path in inside if path.suffix.lower() in _known() and not _made_here(path)]
+            photos = [path for path in inside if path.suffix.lower() in _known()]
+            made = {path for path in photos if path.stem.endswith((RESTORED, DEPTH, BLUR)) and made_here(path)}
+            found.made.extend(sorted(made))
             found.other.extend(path for path in inside if path.suffix.lower() in RAW + HEIF)
+            photos = [path for path in photos if path not in made]
             if not photos:
-                raise DDNetError(f"{place}: no photographs in it; allowed are {', '.join(_known())}")
+                but = f" but {len(made)} that an earlier run wrote" if made else ""
+                raise DDNetError(f"{place}: no photographs in it{but}; allowed are {', '.join(_known())}")
         elif place.exists():
             photos = [place]
         else:
@@ -106,10 +121,6 @@ def find_photographs(places: Iterable[Path]) -> Found:
 
 def _known() -> tuple[str, ...]:
     return tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
-
-
-def _made_here(path: Path) -> bool:
-    return path.stem.endswith((RESTORED, DEPTH, BLUR))
 
 
 def plan_tasks(
@@ -135,15 +146,15 @@ def plan_tasks(
     into_file = out is not None and alone and not out.is_dir() and out.suffix.lower() in _known()
     if out is not None and not into_file and out.exists() and not out.is_dir():
         raise DDNetError(f"{out}: is a file; several photographs, or a folder of them, need a folder to go to")
-    tasks = []
+    tasks, everyone = [], frozenset(photo.resolve() for photo in photos)
     for photo in photos:
         where = photo.parent if out is None else out.parent if into_file else out
         restored = out if into_file and out else where / f"{photo.stem}{RESTORED}{photo.suffix}"
-        beside = [
+        depth_to, blur_to = (
             where / f"{photo.stem}{end}.png" if wanted else None
             for end, wanted in ((DEPTH, save_depth), (BLUR, save_blur))
-        ]
-        tasks.append(Task(photo, restored, depth, *beside))
+        )
+        tasks.append(Task(photo, restored, depth, depth_to, blur_to, everyone))
     counts = Counter(path.absolute() for task in tasks for path in task.outputs)
     if doubled := [str(path) for path, count in counts.items() if count > 1]:
         raise DDNetError(f"{doubled[0]}: two photographs would both be written there; restore them one after another")
@@ -154,13 +165,21 @@ def check_outputs(task: Task, overwrite: bool) -> None:
     """Refuse before any work is done.
 
     Raises:
-        DDNetError: an output is the photograph or the given depth map itself, or is there already.
+        DDNetError: an output has too long a name, is the photograph or the given depth map itself, or is there already.
     """
     for path in task.outputs:
-        if not path.exists():
+        if (length := len(os.fsencode(path.name))) > LONGEST_NAME:
+            raise DDNetError(
+                f"{path.name}: is a name of {length} bytes, {LONGEST_NAME} are allowed; name another file for this "
+                "photograph alone (-o), or give it a shorter name"
+            )
+        if not os.path.lexists(path):
             continue
-        if any(given and given.is_file() and path.samefile(given) for given in (task.photo, task.depth)):
+        given = [file for file in (task.photo, task.depth) if file and file.is_file()]
+        if path.exists() and any(path.samefile(file) for file in given):
             raise DDNetError(f"{path}: is what it is made from, which is never overwritten; name another file (-o)")
+        if path.resolve() in task.photos:
+            raise DDNetError(f"{path}: is a photograph of its own, which is never overwritten; name another place (-o)")
         if not overwrite:
             raise DDNetError(f"{path}: is there already; name another place (-o), or add --overwrite")
 
@@ -180,7 +199,7 @@ def restore_task(task: Task, network: Loaded, tile: int | None, quality: int, ov
         restored, used = network.restore_with_depth(photo.image, depth, tile)
     pixels = restored_pixels(restored, like)
     if task.save_depth and used is not None:
-        write_depth16(task.save_depth, used)
+        write_beside(task.save_depth, quantise(used, 16))
     largest = write_blur(task.save_blur, photo.image) if task.save_blur else None
     write_photograph(task.restored, pixels, like, quality)
     return Done(photo.size, time.perf_counter() - start, mean_change(pixels, like), largest)
@@ -199,7 +218,8 @@ def _depth_file(task: Task) -> Path:
     if task.depth.is_file():
         return task.depth
     names = [f"{task.photo.stem}{end}{suffix}" for end in ("", DEPTH) for suffix in DEPTH_SUFFIXES]
-    found = [path for name in names if (path := task.depth / name).is_file() and not path.samefile(task.photo)]
+    fit = [task.depth / name for name in names if len(os.fsencode(name)) <= LONGEST_NAME]
+    found = [path for path in fit if path.is_file() and not path.samefile(task.photo)]
     if not found:
         raise DDNetError(f"{task.photo}: {task.depth} has no depth map for it, such as {names[0]} or {names[1]}")
     return found[0]
@@ -275,5 +295,5 @@ def write_blur(path: Path, image: FloatArray) -> float:
     largest = max(0.5, float(np.ceil(2 * sigma.max()) / 2))
     levels = np.rint(sigma * (255 / largest)).astype(np.uint8)
     colours = np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1], np.uint8)
-    write_image(path, to_float(colours), bits=8)
+    write_beside(path, colours)
     return largest

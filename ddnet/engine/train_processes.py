@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 
 from ddnet.engine.train import Inputs, train
 from ddnet.errors import DDNetError
+from ddnet.log import log_to
 from ddnet.only_run import VARIABLE, OnlyRun, leave_with_main
 from ddnet.stopping import Stopped, stoppable
 
@@ -63,7 +64,8 @@ def train_in_processes(inputs: Inputs, out: Path, processes: int) -> None:
                 raise DDNetError(said.read_text(encoding="utf-8"))
             if status:
                 noise.seek(0)
-                log.info("%s", noise.read().rstrip())
+                for line in noise.read().splitlines():
+                    log.info("%s", line)
                 who = f"{inputs.variant.name} seed {inputs.seed}"
                 raise DDNetError(f"{who}: the {processes} processes ended with status {status}; see the log for why")
 
@@ -72,9 +74,7 @@ def main(argv: list[str]) -> int:
     """One of the processes; a DDNetError is left for the one that started them."""
     given, out = map(Path, argv)
     level = logging.INFO if os.environ["RANK"] == "0" else logging.CRITICAL
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout, force=True)
-    for name in ("lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    log_to(logging.StreamHandler(sys.stdout), level=level)
     leave_with_main()
     try:
         with stoppable():

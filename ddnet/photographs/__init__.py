@@ -24,6 +24,7 @@ from ddnet.images import FloatArray, RawArray, exif_orientation, quantise, to_fl
 from ddnet.photographs import _metadata as meta
 from ddnet.photographs._convert import telling, told
 from ddnet.photographs._encode import encode_png, encode_tiff, saved
+from ddnet.photographs._made import marked
 from ddnet.tiff import EXTRA_SAMPLES, MAGIC, TURNS, UNSPECIFIED, raw_refused, read_tiff
 
 SUFFIXES = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "TIFF": (".tif", ".tiff"), "WebP": (".webp",)}
@@ -128,7 +129,13 @@ def write_photograph(path: Path, pixels: RawArray, like: Photograph, quality: in
         given = {name: value for name, value in like.carried.items() if value}
         encoded = saved(pixels, "WebP", quality=quality, lossless=like.lossless, exact=like.lossless, **given)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(encoded)
+        temporary.write_bytes(marked(encoded))
+
+
+def write_beside(path: Path, pixels: RawArray) -> None:
+    """Write what goes with a restored photograph, a map, as PNG: (H, W) or (H, W, 3) integers of 8 or 16 bits."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(marked(encode_png(np.ascontiguousarray(pixels))))
 
 
 def converted(photo: Photograph, container: str) -> Photograph:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import test_released
 import torch
+from hostile import BRACED, MOST_BYTES, PLAIN, STEERING, is_quiet, of_bytes, possible
 from PIL import Image
 from test_load import fitted_network, run_of
 
@@ -132,7 +135,7 @@ def test_a_folder_with_one_damaged_file(capsys: pytest.CaptureFixture[str]) -> N
     photograph("in/b.png", seed=1)
     photograph("in/a.jpg", 6, seed=2)
     Path("in/c.png").write_bytes(Path("in/b.png").read_bytes()[:500])
-    for left in ("raw.NEF", "notes.txt", ".hidden.png", "b_depth.png", "b_blur.png", "old_deblurred.jpg"):
+    for left in ("raw.NEF", "notes.txt", ".hidden.png"):
         Path("in", left).touch()
     out, err = said(capsys, 1, "in", "-o", "out")
     assert out[0] == "left out: .nef (1), not read here; export JPEG, or TIFF of 16 bits, from them"
@@ -146,6 +149,99 @@ def test_a_folder_with_one_damaged_file(capsys: pytest.CaptureFixture[str]) -> N
     Path("empty").mkdir()
     _, err = said(capsys, 1, "empty")
     assert err == ["ddnet: empty: no photographs in it; allowed are .png, .jpg, .jpeg, .tif, .tiff, .webp"]
+
+
+def test_what_an_earlier_run_wrote_is_told_from_photographs_of_such_names(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for ending in ("png", "jpg", "tif", "webp"):
+        Path("in").mkdir(exist_ok=True)
+        Image.fromarray(noise()).save(f"in/{ending}.{ending}")
+    assert said(capsys, 0, "in", "--save-depth", "--save-blur")[1] == []
+    written = set(names("in"))
+    mine = [
+        "png_blur.jpg",
+        "tif_depth.tif",
+        "jpg_deblurred.webp",
+        "x_blur.png",
+        "x_depth.png",
+        "x_deblurred.jpg",
+    ]
+    for name in mine:
+        Image.fromarray(noise(seed=1)).save(f"in/{name}", comment=b"_deblurred")
+    out, err = said(capsys, 1, "in")  # the first four are there already
+    assert out[0] == "left out: 12 files that an earlier run wrote" and len(err) == 5
+    made = {f"{Path(name).stem}_deblurred{Path(name).suffix}" for name in mine}
+    assert set(names("in")) == written | set(mine) | made
+    out, _ = said(capsys, 0, "in", "--overwrite", "-o", "out")
+    assert out[0] == "left out: 18 files that an earlier run wrote" and len(names("out")) == 10
+    _, err = said(capsys, 1, "out")
+    assert err[0].startswith("ddnet: out: no photographs in it but 10 that an earlier run wrote; allowed are .png, ")
+    Path("one").mkdir()
+    shutil.copy("in/png_deblurred.png", "one")
+    photograph("one/a.png")
+    assert said(capsys, 0, "one")[0][0] == "left out: 1 file that an earlier run wrote"
+
+
+def test_a_photograph_called_like_what_another_becomes_is_never_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    photograph("in/a.png")
+    before = photograph("in/a_deblurred.png", seed=1).read_bytes()
+    for more in ([], ["--overwrite"]):
+        _, err = said(capsys, 1, "in", *more)
+        assert "in/a_deblurred.png: is a photograph of its own, which is never overwritten" in err[0] and len(err) == 2
+    assert Path("in/a_deblurred.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("stems", [STEERING, PLAIN + BRACED], ids=["steering", "plain"])
+def test_names_of_any_kind(stems: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Every one is restored, and none reaches the terminal as it is where it would steer it."""
+    Path("in").mkdir()
+    Path("maps").mkdir()
+    stems = possible(stems, Path("in"), ".png")
+    assert len(stems) > 12
+    for number, stem in enumerate(stems):
+        photograph(f"in/{stem}.png", seed=number)
+        write_depth16(f"maps/{stem}.png", np.zeros((8, 8), np.float32))
+    assert main(["deblur", "in", "-o", "out", "--depth", "maps", "--save-depth"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == "" and is_quiet(shown.out) and len(shown.out.splitlines()) == 1 + 2 * len(stems)
+    assert names("out") == sorted(f"{stem}{end}.png" for stem in stems for end in ("_deblurred", "_depth"))
+    os.chdir("in")
+    for stem in stems[:2]:  # by itself, and refused the second time
+        given = ["deblur", "--", f"{stem}.png"]
+        assert (main(given), main(given)) == (0, 1)
+    shown = capsys.readouterr()
+    assert is_quiet(shown.out + shown.err) and len(shown.err.splitlines()) == 2
+    for wrong in (
+        ["deblur", f"{stems[0]}no.png"],
+        ["deblur", "--tile", stems[0], "a.png"],
+        ["list", "variants", stems[0]],
+    ):
+        with suppress(SystemExit):
+            main(wrong)
+        shown = capsys.readouterr()
+        assert is_quiet(shown.out + shown.err) and shown.err
+
+
+def test_names_as_long_as_they_may_be_and_one_that_is_too_long_keeps_nobody_waiting(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    end = len("_deblurred.png")
+    fits = [of_bytes(MOST_BYTES - end), of_bytes(MOST_BYTES - end, "写"), "写" * 80, "z"]
+    for number, stem in enumerate([*fits, of_bytes(MOST_BYTES - end + 1), of_bytes(MOST_BYTES - 4, "é")]):
+        photograph(f"in/{stem}.png", seed=number)
+    out, err = said(capsys, 1, "in", "-o", "out")
+    assert names("out") == sorted(f"{stem}_deblurred.png" for stem in fits) and len(out) == 5
+    assert err[-1] == "ddnet: 2 of 6 photographs could not be restored; the lines above say why" and len(err) == 3
+    assert all("_deblurred.png: is a name of " in line and "255 are allowed" in line for line in err[:2])
+    _, err = said(capsys, 1, "n" * 256)
+    assert len(err) == 1 and "the name is too long" in err[0]
+    _, err = said(capsys, 1, "in/z.png", "-o", "n" * 252 + ".png")
+    assert len(err) == 1 and "the name is too long" in err[0]
+    _, err = said(capsys, 1, f"in/{of_bytes(MOST_BYTES - 4, 'é')}.png")
+    assert len(err) == 1 and "_deblurred.png: is a name of 265 bytes" in err[0]
+    said(capsys, 0, f"in/{of_bytes(MOST_BYTES - 4, 'é')}.png", "-o", "n" * 251 + ".png")
+    assert len(names()) == 3 and not [name for name in names("out") + names() if ".tmp-" in name]
 
 
 def test_two_photographs_that_would_become_one_file(capsys: pytest.CaptureFixture[str]) -> None:

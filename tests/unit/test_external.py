@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hostile import MOST_BYTES, PLAIN, STEERING, of_bytes, possible
 
 from baselines import build
 from baselines.external import External
@@ -178,3 +179,23 @@ def test_a_line_of_the_baselines_file_is_enough(tmp_path: Path) -> None:
     assert system_needs("external") == {"pictures"}
     with pytest.raises(DDNetError, match=r"baseline 'mine': .*; external takes folder"):
         build(Baseline(name="mine", system="external", label="Mine", options={"path": "a"}))
+
+
+def test_names_of_any_kind_are_found_and_others_are_refused_in_one_line(tmp_path: Path) -> None:
+    real, folder = tmp_path / "real", tmp_path / "restored"
+    real.mkdir()
+    folder.mkdir()
+    (folder / "dpdd").symlink_to(real)
+    stems = possible([*PLAIN, of_bytes(MOST_BYTES - 4), "写" * 80], real, ".png")
+    stems = [stem for stem in stems if stem == unicodedata.normalize("NFC", stem)]
+    scenes = [scene(f"s{number}", f"{stem}.png") for number, stem in enumerate(stems)]
+    for number, stem in enumerate(stems):
+        write_image(real / f"{stem}.png", pixels(number))
+    for number, picture in enumerate(measured(folder, scenes)):
+        np.testing.assert_allclose(picture, pixels(number), atol=1e-4)
+    for stem in possible(STEERING, real, ".png"):
+        write_image(real / f"{stem}.png", pixels(0))
+        with pytest.raises(DDNetError, match="is not plain UTF-8; rename the file$") as caught:
+            measured(folder, scenes)
+        assert str(caught.value).isprintable()
+        (real / f"{stem}.png").unlink()

@@ -13,10 +13,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
+from hostile import BRACED, MOST_BYTES, PLAIN, STEERING, of_bytes, possible
 
 from ddnet import files
 from ddnet.errors import DDNetError
-from ddnet.files import atomic_path, read_json, read_rows, write_json, write_text
+from ddnet.files import atomic_path, expanded, links_to, listable, read_json, read_rows, write_json, write_text
 from ddnet.log import disk_problem
 
 KILLED = """
@@ -136,3 +137,47 @@ def test_json_and_csv_are_read_whole_or_refused(tmp_path: Path) -> None:
             read_rows(path, ("a", "b"), "delete it")
     path.write_text("a,b\n1,2\n")
     assert read_rows(path, ("a", "b"), "delete it") == [{"a": "1", "b": "2"}]
+
+
+@pytest.mark.parametrize("suffix", ["", ".png", ".写真", ".a b", "." + "x" * 60])
+@pytest.mark.parametrize("letter", ["n", "写", "é", "📷"])
+def test_what_has_a_name_that_fits_is_written_and_tidied_up(letter: str, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / (of_bytes(MOST_BYTES - len(suffix.encode()), letter) + suffix)
+    with atomic_path(path) as temporary:
+        assert temporary.name.endswith(suffix) == (suffix in ("", ".png", ".写真"))
+        assert files._LEFTOVER.fullmatch(temporary.name)
+        temporary.write_text("whole")
+    assert names(tmp_path) == [path.name]
+    with pytest.raises(OSError) as caught, atomic_path(path.with_name(f"x{path.name}")) as temporary:
+        temporary.write_text("whole")
+    assert "the name is too long" in disk_problem(caught.value) and names(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("stem", [*STEERING, *PLAIN, *BRACED])
+def test_names_of_any_kind_are_written(stem: str, tmp_path: Path) -> None:
+    for name in possible([stem], tmp_path, ".png"):
+        write_text(tmp_path / f"{name}.png", "whole")
+        assert names(tmp_path) == [f"{name}.png"]
+        assert expanded(f"{name}.png") == Path(f"{name}.png")  # also where it begins as a home does
+
+
+def test_a_home_is_expanded_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert expanded("~/a.png") == Path("/somewhere/a.png") and expanded("a/~") == Path("a/~")
+    monkeypatch.delenv("HOME")
+    assert expanded("~nobody-of-this-name/a.png") == Path("~nobody-of-this-name/a.png")
+
+
+def test_what_may_stand_in_a_table() -> None:
+    assert all(map(listable, PLAIN + BRACED)) and not any(map(listable, STEERING))
+
+
+def test_links_on_the_way_to_a_file(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "b").write_text("b")
+    (tmp_path / "real" / "a").symlink_to("b")
+    (tmp_path / "way").symlink_to("real")
+    (tmp_path / "round").symlink_to("round")
+    assert links_to([tmp_path / "way" / "a", tmp_path / "real" / "b", tmp_path / "round"]) == {
+        str(tmp_path / "way"): "real", str(tmp_path / "way" / "a"): "b", str(tmp_path / "round"): "round",
+    }  # fmt: skip

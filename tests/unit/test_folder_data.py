@@ -6,6 +6,7 @@ import errno
 import itertools
 import logging
 import os
+import re
 import shutil
 import unicodedata
 import zlib
@@ -15,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hostile import BRACED, MOST_BYTES, PLAIN, STEERING, of_bytes, possible
 from miniature import make_pair, write_png
 from PIL import Image
 
@@ -292,3 +294,49 @@ def test_natural_order() -> None:
     assert sorted(["b1", "a10", "a2", "10", "9", "a", "02", "2"], key=natural) == [
         "a", "a2", "a10", "b1", "02", "2", "9", "10",
     ]  # fmt: skip
+
+
+def test_names_of_any_kind_are_carried_or_refused_in_one_line(tmp_path: Path) -> None:
+    """Those that are carried come back from the index as they are, under a scene that is safe as a file's name."""
+    (tmp_path / "source").mkdir()
+    stems = possible([*PLAIN, of_bytes(MOST_BYTES - 4), "写" * 80], tmp_path / "source", ".png")
+    stems = [stem for stem in stems if stem == unicodedata.normalize("NFC", stem)]
+    write_pairs(tmp_path, stems)
+    data = FolderData(kind="folder", path=tmp_path)
+    assert data.pictures() == sorted(str(tmp_path / role / f"{s}.png") for s in stems for role in ("source", "target"))
+    scenes = index_folder(data)
+    index_module.write_index(tmp_path / "index.csv", scenes)
+    assert {scene.image.stem for scene in index_module.read_index(tmp_path / "index.csv")} == set(stems)
+    assert all(re.fullmatch("[A-Za-z0-9._-]{1,90}", scene.scene) for scene in scenes)
+    for stem in possible(STEERING + BRACED, tmp_path / "source", ".png"):
+        odd = tmp_path / "source" / f"{stem}.png"
+        odd.touch()
+        with pytest.raises(DDNetError, match=r"data\.path: .*braces .* control characters .*; rename it$") as caught:
+            data.pictures()
+        assert str(caught.value).isprintable()
+        if stem not in BRACED:
+            refused(tmp_path, r"is not plain UTF-8; rename the file$")
+        odd.unlink()
+
+
+def test_folders_may_be_links_and_what_is_behind_them_is_an_input(tmp_path: Path) -> None:
+    real, flat, split = write_pairs(tmp_path / "real", "abc"), tmp_path / "flat", tmp_path / "split"
+    flat.mkdir()
+    for role in ("source", "target"):
+        (flat / role).symlink_to(real / role)
+        (real / role / "round").symlink_to(flat)  # is not entered
+        (real / role / "lost.png").symlink_to("nowhere")
+    split.mkdir()
+    for number, name in enumerate(("train", "val", "test")):
+        write_pairs(tmp_path / f"part{number}", [name])
+        (split / name).symlink_to(f"../part{number}")
+    whole = tmp_path / "whole"
+    whole.symlink_to("real")
+    (real / "results").mkdir()
+    (real / "results" / "a.png").touch()  # not made of it: no input
+    for path, count in ((flat, 3), (whole, 3), (split, 3)):
+        data = FolderData(kind="folder", path=path)
+        assert len(index_folder(data)) == count
+        assert len(data.pictures()) == 2 * count and all(name.startswith(f"{path}/") for name in data.pictures())
+    shutil.rmtree(real / "target")
+    assert len(FolderData(kind="folder", path=flat).pictures()) == 3

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hostile import PLAIN, STEERING, possible
 
 from ddnet.errors import DDNetError
 from ddnet.images import (
@@ -136,3 +137,17 @@ def test_a_few_bytes_that_claim_to_be_an_enormous_picture_are_refused_unread(tmp
     bomb.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", body) + chunk(b"IEND", b""))
     with pytest.raises(DDNetError, match=r"bomb.png: not a readable image .*of more than 180 million pixels"):
         read_image(bomb)
+
+
+@pytest.mark.parametrize("stem", STEERING + PLAIN)
+def test_pictures_of_any_name_are_read_and_no_library_prints_it(
+    stem: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in possible([stem], tmp_path, ".png"):
+        path = tmp_path / f"{name}.png"
+        write_image(path, np.full((3, 4, 3), 0.5, np.float32))
+        assert read_image(path).shape == (3, 4, 3)
+        path.write_bytes(b"no picture")
+        with pytest.raises(DDNetError, match="not a readable image"):
+            read_image(path)
+    assert capfd.readouterr() == ("", "")

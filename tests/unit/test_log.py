@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
 import threading
+from pathlib import Path
 
 import pytest
+from hostile import PLAIN, STEERING, is_quiet
 
 from ddnet import log
-from ddnet.log import Progress, format_bytes
+from ddnet.log import Progress, format_bytes, say
 
 
 class Clock:
@@ -97,3 +101,38 @@ def test_threads_lose_no_count() -> None:
 )  # fmt: skip
 def test_bytes_are_said_for_people(count: float, text: str) -> None:
     assert format_bytes(count) == text
+
+
+def test_whatever_a_name_holds_a_message_is_one_line_that_steers_no_terminal(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    lines = 0
+    with pytest.raises(SystemExit), log.job_log(tmp_path / "job.log"):
+        for name in STEERING + PLAIN:
+            logging.warning("%s: left aside", name)
+            say(f"{name}: done")
+            say(name, error=True)
+            lines += 1
+        raise OSError(errno.ENAMETOOLONG, "File name too long", STEERING[0])
+    shown = capsys.readouterr()
+    written = (tmp_path / "job.log").read_text(encoding="utf-8")
+    assert all(map(is_quiet, (shown.out, shown.err, written)))
+    assert [len(text.splitlines()) for text in (shown.out, shown.err, written)] == [lines, 2 * lines + 1, lines + 1]
+    assert "k\\xe4se: done" in shown.out and "\\x1b[31mred" in written and "写真" in shown.out
+    assert all(is_quiet(log.disk_problem(OSError(errno.EACCES, "denied", name))) for name in STEERING)
+
+
+def test_a_traceback_keeps_its_lines(tmp_path: Path) -> None:
+    with log.job_log(tmp_path / "job.log"):
+        try:
+            raise RuntimeError("a\x1bb")
+        except RuntimeError:
+            logging.exception("it failed")
+    assert (tmp_path / "job.log").read_text().splitlines()[1] == "Traceback (most recent call last):"
+
+
+def test_a_terminal_that_cannot_show_a_letter_gets_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", stream)
+    say("写真.png: done")
+    assert stream.buffer.getvalue() == b"\\u5199\\u771f.png: done\n"  # type: ignore[attr-defined]

@@ -26,6 +26,7 @@ from ddnet.photographs import (
 )
 from ddnet.photographs._convert import told
 from ddnet.photographs._encode import encode_png, encode_tiff
+from ddnet.photographs._made import MARK, made_here, marked
 from ddnet.photographs._metadata import PNG, png_carried, png_chunks, png_file, png_with
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -391,3 +392,31 @@ def test_a_big_tiff_says_as_much_as_a_small_one(tmp_path: Path) -> None:
     )  # fmt: skip
     carried = read_photograph(tmp_path / "a.tif").carried
     assert (carried[271], carried[305], carried[34675]) == ("Maker", "mine", PROFILE)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "channels"), [(".png", 4), (".jpg", 3), (".jpg", 1), (".webp", 3), (".webp", 4), (".tif", 3)]
+)
+@pytest.mark.parametrize("plain", [True, False])
+def test_the_mark_of_what_is_written_here_changes_nothing_else(
+    suffix: str, channels: int, plain: bool, tmp_path: Path
+) -> None:
+    path, again = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    if plain:
+        Image.fromarray(pixels(channels, 8)).save(path)
+    else:
+        written(path, channels, 8)
+    content = path.read_bytes()
+    again.write_bytes(marked(content))
+    assert made_here(again) and not made_here(path) and not made_here(tmp_path)
+    assert marked(again.read_bytes()) == again.read_bytes()
+    first, second = Image.open(path), Image.open(again)
+    np.testing.assert_array_equal(np.asarray(first), np.asarray(second))
+    assert {key: first.info[key] for key in second.info if key != "comment"} == {
+        key: value for key, value in second.info.items() if key != "comment"
+    }
+    raw = [cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in (path, again)]
+    np.testing.assert_array_equal(*raw)
+    photo = read_photograph(again)
+    write_photograph(path, restored_pixels(photo.image, photo), photo)
+    assert path.read_bytes().count(MARK) == 1

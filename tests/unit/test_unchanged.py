@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,3 +79,30 @@ def test_a_picture_of_any_date_that_is_not_the_indexed_one_is_neither_cut_nor_me
 
     with pytest.raises(DDNetError, match=r"toy/train/s0: .*0\.png: not the file that was indexed"):
         evaluate(Same(), scenes[:1], lambda scene: None, {}, tmp_path / "out", save="none")
+
+
+def test_a_link_that_leads_to_an_older_picture_now_is_noticed(tmp_path: Path) -> None:
+    """By the link's own date: what it leads to is older than the index."""
+    made, pictures, index = tmp_path / "made", tmp_path / "pictures", tmp_path / "index.csv"
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        toy_scenes(tmp_path / name)
+    write_image(tmp_path / "second" / "0.png", np.zeros((32, 48, 3), np.float32))
+    pictures.symlink_to("first")
+    made.write_text("{}")
+    scenes = [replace(s, image=pictures / s.image.name, target=pictures / s.target.name)
+              for s in toy_scenes(tmp_path / "first")]  # fmt: skip
+    write_index(index, scenes)
+    later(index, 1)
+    require_unchanged_since(index, [made])
+    pictures.unlink()
+    pictures.symlink_to("second")
+    moment = time.time() + 5
+    os.utime(pictures, (moment, moment), follow_symlinks=False)
+    with pytest.raises(DDNetError, match=r"pictures.0\.png: changed or gone since it was indexed, as are 0 other"):
+        require_unchanged_since(index, [made])
+    linked = tmp_path / "project"  # a link to the whole project, which is as new, tells nothing
+    linked.symlink_to(tmp_path)
+    pictures.unlink()
+    pictures.symlink_to("first")
+    require_unchanged_since(linked / "index.csv", [made])

@@ -17,7 +17,7 @@ from ddnet.config import (
 )
 from ddnet.data.unchanged import require_unchanged_since
 from ddnet.errors import DDNetError
-from ddnet.files import sha256
+from ddnet.files import links_to, sha256
 from ddnet.gpu import devices_per_training, jobs_per_gpu, visible_gpus
 from ddnet.log import disk_problem
 from ddnet.only_run import OnlyRun, pass_on_stops
@@ -34,6 +34,7 @@ from ddnet.plan import (
 )
 from ddnet.plan_memory import decoding_mb, evaluation_mb, image_pixels, training_mb
 from ddnet.plan_systems import system_needs
+from ddnet.provenance import stable_hash
 from ddnet.stopping import wait_for_job
 
 CONFIG_FOLDER = Path(workflow.basedir) / "workflow" / "config"
@@ -78,6 +79,13 @@ def make_plan():
         raise SystemExit(
             f"error: {error}"
         ) from None  # one line, without Snakemake's stack of files
+
+
+def links_behind(files):
+    """One digest of the links on the way to files: one that leads elsewhere now may lead to an older picture."""
+    return stable_hash(
+        sorted([Path(link).name, to] for link, to in links_to(files).items())
+    )
 
 
 PLAN, SOURCES, GPUS, DEVICES, PICTURES, FINISHED = make_plan()

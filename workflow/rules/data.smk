@@ -43,6 +43,7 @@ else:
             mem_mb=decoding_mb(PIXELS),
         params:
             data=PLAN.part("data")["data"],
+            links=links_behind(PICTURES),
             splits=sha256(ROOT / "ddnet" / "data" / "splits" / "dpdd.csv")[:12],
             code=PLAN.code(["ddnet.engine.fetch_data"], script="index_photographs"),
         script:

@@ -101,6 +101,7 @@ rule evaluate_baseline:
     params:
         evaluation=PLAN.part("evaluation")["evaluation"],
         baseline=lambda wildcards: dumped_baselines([wildcards.baseline])[0],
+        links=lambda wildcards: links_behind(FINISHED[wildcards.baseline]),
         code=lambda wildcards: PLAN.code(
             [
                 "ddnet.engine.evaluate",
