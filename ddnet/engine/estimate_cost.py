@@ -110,7 +110,8 @@ class Bench:
             network = channels_last(build_model(variant, self.settings.model.width, self.settings.model.output))
             image = torch.rand(batch, 3, height, width).contiguous(memory_format=torch.channels_last)
             target, depth = torch.rand_like(image), torch.rand(batch, 1, height, width) if variant.uses_depth else None
-            loss = channels_last(DeblurLoss(spec.perceptual, VggFeatures(random_trunk())))
+            trunk = VggFeatures(random_trunk()) if spec.perceptual.weight else None
+            loss = channels_last(DeblurLoss(spec.perceptual, trunk))
         kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(spec.precision)
         mixed = torch.autocast(self.device.type, kind, enabled=kind is not None and device != "meta")
         optimizer = torch.optim.Adam(network.parameters(), lr=spec.lr, fused=device != "meta")

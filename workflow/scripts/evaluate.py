@@ -18,7 +18,7 @@ from ddnet.engine.evaluate import (
 )
 from ddnet.job import workflow_job
 from ddnet.metrics import build_metrics
-from ddnet.plan import job_threads
+from ddnet.plan import WEIGHTS, job_threads
 from ddnet.provenance import Stopwatch
 from ddnet.report.inputs import variant_infos
 from ddnet.report.model_card import write_model_card
@@ -33,7 +33,7 @@ with workflow_job(job):
     scenes = read_index(job.input.index, split="test")
     panels = panel_scenes(scenes, spec["panels"])
     device = best_device()
-    metrics, unavailable = build_metrics(spec["metrics"], Path(job.input.weights).parent, str(device))
+    metrics, unavailable = build_metrics(spec["metrics"], WEIGHTS, str(device))
     restorer = ModelRestorer(run.model, device)
     rows = evaluate(restorer, scenes, depths, metrics, out, spec["save"], {scene.key for scene in panels})
     write_gate_maps(restorer.model, panels, depths, out)
