@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ddnet.errors import DDNetError
 from ddnet.images import FloatArray
-from ddnet.tensors import to_array
+from ddnet.tensors import best_device, to_array
 
 NEEDS = frozenset({"model", "true_depth", "other"})
 
@@ -138,7 +138,7 @@ def resize_image(
 
 def inference_device() -> torch.device:
     """Where depth networks run: the GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return best_device()
 
 
 def full_precision() -> AbstractContextManager[None]:

@@ -30,7 +30,7 @@ from ddnet.models import build_model, count_parameters
 from ddnet.plan import Plan, depth_needs
 from ddnet.plan_systems import system_needs
 from ddnet.provenance import device_name
-from ddnet.tensors import channels_last
+from ddnet.tensors import best_device, channels_last
 
 REFERENCE = "ddnet_1b"  # the variant that is measured where a CPU has no time for all
 CROP = 256  # side in pixels of the one crop that a CPU is measured on, where a step has more pixels than two of them
@@ -101,7 +101,7 @@ class Bench:
 
     def __init__(self, settings: Settings, limit_s: float) -> None:
         self.settings, self.limit_s = settings, limit_s
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = best_device()
 
     def job(self, variant: Variant, batch: int, height: int, width: int, device: str = "") -> Callable[[bool], None]:
         """A training step as `train_step` does it, or (False) the forward pass alone, on random weights and crops."""

@@ -16,7 +16,7 @@ import torch
 from ddnet.config import Baseline, Depth, Variant, load_baselines, load_variants
 from ddnet.engine.checkpoint import load_run
 from ddnet.engine.compared import compared_systems
-from ddnet.engine.evaluate import ModelRestorer, Restorer, best_device
+from ddnet.engine.evaluate import ModelRestorer, Restorer
 from ddnet.engine.fetch_data import WEIGHTS, folder_of
 from ddnet.engine.picture_depth import PictureDepth, preset_of, project_of
 from ddnet.engine.release import RELEASE, WITH_DEPTH, WITHOUT_DEPTH, load_carried
@@ -29,6 +29,7 @@ from ddnet.models.released import load_released
 from ddnet.places import CONFIG, ROOT
 from ddnet.plan_systems import system_needs
 from ddnet.registry import did_you_mean
+from ddnet.tensors import best_device
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,6 @@ from ddnet.engine.checkpoint import discard_state, load_run
 from ddnet.engine.estimate_depth import DepthStore
 from ddnet.engine.evaluate import (
     ModelRestorer,
-    best_device,
     evaluate,
     write_evaluation,
     write_gate_maps,
@@ -22,6 +21,7 @@ from ddnet.plan import WEIGHTS, job_threads
 from ddnet.provenance import Stopwatch
 from ddnet.report.inputs import variant_infos
 from ddnet.report.model_card import write_model_card
+from ddnet.tensors import best_device
 
 job = snakemake
 torch.set_num_threads(job_threads(job.threads))
