@@ -182,9 +182,6 @@ def test_a_key_that_stands_twice_is_refused_in_every_file(kind: str, text: str, 
     read = {"variants": load_variants, "baselines": load_baselines, "sources": load_sources, "preset": load_settings}
     for said in (refusal(lambda: read[kind](file)), refusal(lambda: given([file], []))):
         assert words in said and str(file) in said
-    assert words.split(" is")[0] in refusal(lambda: given([], [f"data={{x: {{{'a: 1, a: 2'}}}}}"])).replace(
-        "'a'", words
-    )
 
 
 def test_what_an_anchor_brings_along_may_be_overridden(tmp_path: Path) -> None:
@@ -194,8 +191,9 @@ def test_what_an_anchor_brings_along_may_be_overridden(tmp_path: Path) -> None:
 
 
 VALUES = [
-    "null", "~", "true", "no", "3", "-4", "0.5", "1e-3", "1.5E+2", "2.0e-3", "text", "'3'", '"null"', "[1, 2]", "[a, true]",
-    "{a: null, b: [1e-3, x], c: {d: false}}", "{fit: null}", "{path: /my/pairs, name: mine}", "noisy(0.1)", "",
+    "null", "~", "true", "no", "3", "-4", "0.5", "1e-3", "1.5E+2", "2.0e-3", "text", "'3'", '"null"', "[1, 2]",
+    "[a, true]", "{a: null, b: [1e-3, x], c: {d: false}}", "{fit: null}", "{path: /my/pairs, name: mine}", "noisy(0.1)",
+    "",
 ]  # fmt: skip
 
 
@@ -355,7 +353,8 @@ class Alone(nn.Module):
     ("kind", "words"),
     [
         (Depths, "gave (2, 16, 16, 24)"), (Halved, "gave (2, 64, 8, 12)"), (Turned, "gave (2, 64, 24, 16)"),
-        (Several, "gave tuple"), (Nothing, "gave NoneType"), (Failing, "fails: The size of tensor a"), (Alone, "fails: "),
+        (Several, "gave tuple"), (Nothing, "gave NoneType"), (Failing, "fails: The size of tensor a"),
+        (Alone, "fails: "),
     ],
 )  # fmt: skip
 def test_a_fusion_of_wrong_output_is_named_by_describe_and_before_training(
