@@ -25,7 +25,7 @@ from ddnet.data.index import Scene
 from ddnet.errors import DDNetError
 from ddnet.files import atomic_path
 from ddnet.models import count_parameters
-from ddnet.tensors import channels_last, pad_to_multiple, to_array, to_tensor
+from ddnet.tensors import best_device, channels_last, pad_to_multiple, to_array, to_tensor
 from ddnet.torch_files import load_torch
 
 FloatArray = NDArray[np.float32]
@@ -82,7 +82,7 @@ class NetworkSystem(ABC):
 
     def use(self, network: nn.Module) -> None:
         """Take a network, to the GPU where there is one."""
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = best_device()
         self.model = channels_last(network.to(self.device))
 
     @classmethod

@@ -21,7 +21,6 @@ from ddnet.plan import Plan, memory_mb
 PACKAGES = ("torchvision", "lightning-fabric", "lpips", "ptflops", "scikit-image", "snakemake", "mlflow")
 SOURCES = CONFIG / "sources.yaml"
 LEAST_FREE = 3e9  # bytes; what the default preset takes, with room to spare
-OPTIONAL = ("squeezenet1_1",)
 
 MakePlan = Callable[[argparse.Namespace], Plan]
 
@@ -142,8 +141,8 @@ def _data(plan: Plan, sources_file: Path) -> None:
     if not plan.items:
         say(f"preset {plan.settings.preset} fetches no dataset")
     trunks = read_manifest(Path("data") / "weights")
-    for name in dict.fromkeys(["alexnet", *OPTIONAL, *plan.trunks]):
-        optional = "optional, " if name in OPTIONAL else ""
+    for name in (*plan.required_trunks, *plan.optional_trunks):
+        optional = "optional, " if name in plan.optional_trunks else ""
         absent = {"status": f"{optional}to be fetched by the rule fetch_weights", "source": "", "reason": ""}
         entry = trunks.get(name, absent)
         _say(name, ": ".join(filter(None, [entry["status"], entry["source"] or entry["reason"]])))

@@ -172,8 +172,10 @@ def _fusion(name: str, variants: Mapping[str, Variant]) -> Facts:
     if name in BUILT_IN:
         return {"fusion": name, "about": BUILT_IN[name], "variants": used}
     from ddnet.models import count_parameters
+    from ddnet.models.ddnet import require_fused
 
     cell = resolve("fusion", name)
+    require_fused(cell, name, *WIDTHS, {})
     halo = getattr(cell, "halo", None)
     sees = "the whole image, as far as it says" if halo is None else f"{halo} pixels around each one"
     return {

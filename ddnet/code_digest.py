@@ -8,11 +8,13 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import PathFinder
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
+from typing import Any
 
 from ddnet.errors import DDNetError
 
@@ -55,7 +57,7 @@ def declared_needs(file: Path, name: str = "needs") -> frozenset[str]:
     """What a class in a file needs, `needs = frozenset({...})`, or another such set; empty where there is none."""
     if not file.is_file():
         return frozenset()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(_tree(file)):
         named = isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets)
         if named:
             return frozenset(str(inner.value) for inner in ast.walk(node) if isinstance(inner, ast.Constant))
@@ -64,7 +66,7 @@ def declared_needs(file: Path, name: str = "needs") -> frozenset[str]:
 
 def declared_keys(file: Path, name: str) -> list[str]:
     """Keys of the dictionary that a class in a file calls `name`; none where it has no such dictionary."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(_tree(file)):
         if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Dict):
             continue
         if any(isinstance(target, ast.Name) and target.id == name for target in node.targets):
@@ -74,15 +76,44 @@ def declared_keys(file: Path, name: str) -> list[str]:
 
 def keywords_of(file: Path, function: str) -> list[str] | None:
     """Keyword-only arguments of a function or method in a file; None where there is no such function."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(_tree(file)):
         if isinstance(node, ast.FunctionDef) and node.name == function:
             return [argument.arg for argument in node.args.kwonlyargs]
     return None
 
 
+def declared_value(file: Path, name: str) -> Any:
+    """The plain value that a class or module in a file gives a name, such as a text or a dictionary; else None."""
+    for node in ast.walk(_tree(file)) if file.is_file() else ():
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            with suppress(ValueError):  # no plain value
+                return ast.literal_eval(node.value)
+    return None
+
+
+def constructor_of(file: Path, name: str) -> tuple[list[str], int] | None:
+    """What a class in a file is constructed with: names without `self`, and how many of them have no default.
+
+    None where the class is not in the file, says nothing of it, or takes anything.
+    """
+    readable = file.suffix == ".py" and file.is_file()
+    for made in _tree(file).body if readable else ():
+        if not isinstance(made, ast.ClassDef) or made.name != name:
+            continue
+        for node in made.body:
+            if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+                given = node.args
+                if given.kwarg or given.vararg:
+                    return None
+                names = [argument.arg for argument in (*given.posonlyargs, *given.args)][1:]
+                required = len(names) - len(given.defaults)
+                return names + [argument.arg for argument in given.kwonlyargs], required
+    return None
+
+
 def has_base(file: Path, base: str) -> bool:
     """Whether a class in a file derives from one called `base`."""
-    classes = [node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.ClassDef)]
+    classes = [node for node in ast.walk(_tree(file)) if isinstance(node, ast.ClassDef)]
     return any(isinstance(parent, ast.Name) and parent.id == base for node in classes for parent in node.bases)
 
 
@@ -122,15 +153,29 @@ def _read(file: Path) -> _Source:
     return _read_version(file, file.stat().st_mtime_ns)
 
 
+def _parsed(file: Path) -> ast.Module:
+    try:
+        return ast.parse(file.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise DDNetError(f"{file}, line {error.lineno}: {error.msg}") from None
+
+
+def _tree(file: Path) -> ast.Module:
+    """A file's syntax tree, to be looked at only; parsed anew where the file has changed."""
+    return _tree_version(file, file.stat().st_mtime_ns)
+
+
+@cache
+def _tree_version(file: Path, version: int) -> ast.Module:
+    return _parsed(file)
+
+
 @cache
 def _read_version(file: Path, version: int) -> _Source:
     """Module-level imports, and the digest of the syntax tree without docstrings and positions."""
     if file.suffix != ".py":  # compiled: an outside fusion may be
         return _Source((), hashlib.sha256(file.read_bytes()).hexdigest())
-    try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-    except SyntaxError as error:
-        raise DDNetError(f"{file}, line {error.lineno}: {error.msg}") from None
+    tree = _parsed(file)
     imports: list[str] = []
     for node in tree.body:
         if isinstance(node, ast.Import):

@@ -5,6 +5,8 @@ Standard library and pydantic only: a dry run of the workflow takes a second or 
 
 from __future__ import annotations
 
+import difflib
+import math
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -14,11 +16,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from ddnet.code_digest import closure, declared_needs, digest, outside_file
-from ddnet.config import Baseline, Settings, Variant
+from ddnet.code_digest import closure, constructor_of, declared_needs, declared_value, digest, outside_file
+from ddnet.config import Baseline, Settings, Variant, nearest
 from ddnet.errors import DDNetError
 from ddnet.places import PROJECT, ROOT
-from ddnet.plan_systems import ComparedSystems, nearest
+from ddnet.plan_systems import ComparedSystems
 
 # Table -> the study whose variants are its rows. Tables 1 and 2 compare systems and have fixed rows, as has that of the
 # paper's claims. `controls`, `readings` and `fusions` are in no preset's studies: they have targets of their own.
@@ -38,6 +40,12 @@ REFERENCE = {
     "modules": "unet", "fusion": "ddnet_1b", "depth": "unet_rcab", "controls": "unet_rcab", "readings": "ddnet_1b",
     "fusions": "ddnet_1b",
 }  # fmt: skip
+
+
+STUDIES = [study for study in TABLES.values() if study]
+WEIGHTS = Path("data", "weights")  # where pretrained trunks are kept, beside the preset's data
+OPTIONAL_TRUNKS = ("squeezenet1_1",)  # no package registry has it
+_SPEC = re.compile(r"\s*(?P<name>[A-Za-z]\w*)\s*(?:\((?P<arguments>[^()]*)\))?\s*")
 
 
 @dataclass(frozen=True)
@@ -97,21 +105,37 @@ class Plan(ComparedSystems):
         self.variants = variants
         self.baselines = baselines or {"blurred": Baseline(name="blurred", system="blurred", label="Blurred input")}
         self.check_systems()
+        self._check_names()
         known = {study for variant in variants.values() for study in variant.study}
         for name in settings.seeds_of:
             if name not in variants:
                 raise DDNetError(f"seeds_of: no variant '{name}'{nearest(name, list(variants))}")
         for study in settings.studies:
-            if study not in TABLES.values():
-                allowed = ", ".join(study for study in TABLES.values() if study)
-                raise DDNetError(f"studies: '{study}' has no table; allowed: {allowed}")
+            if study not in STUDIES:
+                raise DDNetError(f"studies: '{study}' has no table{nearest(study, STUDIES)}")
             if study not in known:
                 raise DDNetError(f"studies: no variant belongs to '{study}'; give one `study: {study}`")
+        _check_depth_source(settings.depth.source, "depth.source")
         for name, variant in variants.items():
             if name in self.selected or set(variant.study) & set(settings.studies):
                 self._model_modules(name)
-                _require_depth_source(self.depth_source(name) or settings.depth.source, name)
+            if variant.depth_source is not None:
+                _check_depth_source(variant.depth_source, f"variant '{name}'")
         self._check_depth()
+
+    def _check_names(self) -> None:
+        """Refuse metrics that do not exist or whose lack no table bears, and studies that are all but a known one."""
+        metrics, known = self.settings.evaluation.metrics, _registered("metric", "metrics")
+        for name in metrics:
+            if name not in known:
+                raise DDNetError(f"evaluation.metrics: no metric '{name}'{nearest(name, known)}")
+        if "psnr" not in metrics:
+            raise DDNetError("evaluation.metrics: lacks psnr, which every table, claim and figure rests on; add it")
+        for name, variant in self.variants.items():
+            for study in variant.study:
+                near = difflib.get_close_matches(study, STUDIES, n=1)
+                if study not in STUDIES and near:
+                    raise DDNetError(f"variant '{name}': study '{study}' has no table; did you mean '{near[0]}'?")
 
     def _check_depth(self) -> None:
         depth, kind = self.settings.depth, self.settings.data.kind
@@ -211,6 +235,24 @@ class Plan(ComparedSystems):
         return datasets + sorted(filter(None, map(self.weights_item, used))) + self.systems_with("official")
 
     @property
+    def metric_trunks(self) -> list[str]:
+        """Pretrained trunks of the chosen metrics."""
+        files = (ROOT / "ddnet" / "metrics" / f"{name}.py" for name in self.settings.evaluation.metrics)
+        return [trunk for file in files if (trunk := declared_value(file, "trunk"))]
+
+    @property
+    def required_trunks(self) -> list[str]:
+        """Pretrained trunks without which a run cannot go on."""
+        return list(
+            dict.fromkeys(trunk for trunk in (*self.metric_trunks, *self.trunks) if trunk not in OPTIONAL_TRUNKS)
+        )
+
+    @property
+    def optional_trunks(self) -> list[str]:
+        """Pretrained trunks of metrics that are left out where they cannot be had."""
+        return [trunk for trunk in self.metric_trunks if trunk in OPTIONAL_TRUNKS]
+
+    @property
     def trial(self) -> bool:
         """Whether only a few scenes of each split are used."""
         return self.settings.data.kind == "dpdd" and self.settings.data.trial is not None
@@ -246,6 +288,7 @@ class Plan(ComparedSystems):
                     f"variant '{variant}': several fusions are called '{chosen.fusion}', from {', '.join(outside)}"
                     f"{' and ddnet' if inside.is_file() else ''}; uninstall one, or rename its entry point"
                 )
+            self._check_fusion_options(chosen, inside if inside.is_file() else None)
             for module in outside:
                 if outside_file(module) is None:
                     raise DDNetError(
@@ -254,6 +297,17 @@ class Plan(ComparedSystems):
                     )
             modules += [f"ddnet.models.fusion.{chosen.fusion}"] if inside.is_file() else outside
         return modules
+
+    @staticmethod
+    def _check_fusion_options(variant: Variant, file: Path | None) -> None:
+        """Refuse options that a fusion of this package does not take; the first two are the widths."""
+        known = constructor_of(file, _class_name(variant.fusion)) if file else None
+        for option in variant.fusion_options if known else ():
+            if known and option not in known[0][2:]:
+                raise DDNetError(
+                    f"variant '{variant.name}': fusion '{variant.fusion}' has no option '{option}' (fusion_options)"
+                    f"{nearest(option, known[0][2:])}"
+                )
 
     def part(self, *names: str) -> dict[str, Any]:
         """The named sections of the settings as plain values: what a job is handed, and reruns for."""
@@ -265,6 +319,22 @@ def _source_name(spec: str) -> str:
     return spec.split("(")[0].strip()
 
 
+def source_parts(spec: str) -> tuple[str, tuple[float, ...]]:
+    """Split `name` or `name(number, ...)`: `noisy(0.2)` -> `("noisy", (0.2,))`.
+
+    Raises:
+        DDNetError: not of that form.
+    """
+    match = _SPEC.fullmatch(spec)
+    if match is None:
+        raise DDNetError(f"depth source '{spec}': write a name, or a name and numbers such as noisy(0.2)")
+    text = match["arguments"]
+    try:
+        return match["name"], tuple(float(part) for part in text.split(",")) if text and text.strip() else ()
+    except ValueError:
+        raise DDNetError(f"depth source '{spec}': '{text}' is not a list of numbers; write e.g. noisy(0.2)") from None
+
+
 def depth_needs(spec: str) -> frozenset[str]:
     """What a depth source says it needs besides the image, read from its file: `needs = frozenset({...})`.
 
@@ -273,9 +343,36 @@ def depth_needs(spec: str) -> frozenset[str]:
     return declared_needs(ROOT / "ddnet" / "depth" / f"{_source_name(spec)}.py")
 
 
-def _require_depth_source(spec: str, variant: str) -> None:
-    inside = {path.stem for path in (ROOT / "ddnet" / "depth").glob("[!_]*.py")}
-    known = sorted(inside | {point.name for point in entry_points(group="ddnet.depth")})
-    name = _source_name(spec)
+def _registered(kind: str, folder: str) -> list[str]:
+    """Names of a registry, those of other packages among them, without importing any."""
+    inside = {path.stem for path in (ROOT / "ddnet" / folder).glob("[!_]*.py")}
+    return sorted(inside | {point.name for point in entry_points(group=f"ddnet.{kind}")})
+
+
+def _class_name(name: str) -> str:
+    """As `ddnet.registry` has it: `lpips_alex` -> `LpipsAlex`."""
+    return "".join(word.title() for word in name.split("_"))
+
+
+def _check_depth_source(spec: str, where: str) -> None:
+    """Refuse a depth source that does not exist, or numbers that one of this package does not take."""
+    known, name = _registered("depth", "depth"), _source_name(spec)
     if name not in known:
-        raise DDNetError(f"variant '{variant}': no depth source '{spec}'{nearest(name, known)}")
+        raise DDNetError(f"{where}: no depth source '{spec}'{nearest(name, known)}")
+    try:
+        _, numbers = source_parts(spec)
+    except DDNetError as error:
+        raise DDNetError(f"{where}: {error}") from None
+    file = ROOT / "ddnet" / "depth" / f"{name}.py"
+    if not file.is_file():
+        return
+    names, _ = constructor_of(file, _class_name(name)) or ([], 0)
+    takes = [argument for argument in names if argument not in ("model_path", "size")]
+    if len(numbers) > len(takes):
+        allowed = f"takes {', '.join(takes)}" if takes else "takes no number"
+        raise DDNetError(f"{where}: '{spec}' has {len(numbers)} numbers; {name} {allowed}")
+    ranges = declared_value(file, "ranges") or {}
+    for argument, number in zip(takes, numbers, strict=False):
+        low, high = ranges.get(argument, (-math.inf, math.inf))
+        if not (math.isfinite(number) and low <= number <= high):
+            raise DDNetError(f"{where}: '{spec}': {argument} must lie in [{low:g}, {high:g}]")

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ddnet.code_digest import closure, declared_keys, declared_needs, has_base, keywords_of
-from ddnet.config import Baseline, LearnedSystem, Recipe, Settings, common_recipe, files_in, merged_recipe
+from ddnet.code_digest import (
+    closure,
+    constructor_of,
+    declared_keys,
+    declared_needs,
+    declared_value,
+    has_base,
+    keywords_of,
+)
+from ddnet.config import Baseline, LearnedSystem, Recipe, Settings, common_recipe, files_in, merged_recipe, nearest
 from ddnet.errors import DDNetError
 from ddnet.files import expanded
 from ddnet.places import ROOT
+
+BASES = {"MapBased": "map_based", "NetworkSystem": "network_system"}  # of compared systems, and their files
+ALONE = ("blurred", "external")  # compared systems without such a base
+DATASETS = ("embedded", "embedded_ood", "dpdd", "realdof")
 
 
 def system_needs(system: str) -> frozenset[str]:
@@ -24,17 +35,33 @@ def system_needs(system: str) -> frozenset[str]:
     return declared_needs(ROOT / "baselines" / f"{system}.py")
 
 
-def view_terms(system: str) -> frozenset[str]:
-    """Terms of a compared system's loss that compare with the two views of a dual-pixel sensor: `view_terms`."""
+def view_terms(system: str, name: str = "view_terms") -> frozenset[str]:
+    """Terms of a compared system's loss that compare with the two views of a dual-pixel sensor: `view_terms`.
+
+    Args:
+        name: `own_terms` for all that the system brings along.
+    """
     files = [file for file in closure(ROOT, [f"baselines.{system}"]) if file.parent.name == "baselines"]
-    return frozenset().union(*(declared_needs(file, "view_terms") for file in files))
+    return frozenset().union(*(declared_needs(file, name) for file in files))
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
-    """The end of a message about an unknown name: the nearest one, and all that there are."""
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    return f"{hint} (allowed: {', '.join(known)})"
+def compared_systems() -> list[str]:
+    """Files of baselines/ that hold a system."""
+    files = sorted((ROOT / "baselines").glob("[!_]*.py"))
+    return [file.stem for file in files if any(has_base(file, base) for base in BASES) or file.stem in ALONE]
+
+
+def options_of(system: str) -> list[str] | None:
+    """What a line of the baselines file may say of a system; None where its file does not tell."""
+    file = ROOT / "baselines" / f"{system}.py"
+    name = "".join(word.title() for word in system.split("_"))
+    found = constructor_of(file, name)
+    for base, module in BASES.items():
+        if found is None and has_base(file, base):
+            found = constructor_of(ROOT / "baselines" / f"{module}.py", base)
+    if found is None:
+        return [] if system == "blurred" else None
+    return [option for option in found[0] if option != "weights"]
 
 
 class ComparedSystems:
@@ -60,9 +87,35 @@ class ComparedSystems:
         for name, baseline in self.baselines.items():
             file = f"baselines/{baseline.system}.py"
             if not (ROOT / file).is_file():
-                raise DDNetError(f"baseline '{name}': no system '{baseline.system}'; correct it, or write {file}")
+                known = nearest(baseline.system, compared_systems())
+                raise DDNetError(
+                    f"baseline '{name}': no system '{baseline.system}'{known}; correct it, or write {file}"
+                )
+            self._check_line(name, baseline)
         for name, system in self.settings.systems.items():
             self._check_system(name, system)
+
+    def _check_line(self, name: str, line: Baseline) -> None:
+        """Refuse options that the system does not take, and test sets that are all but a known one.
+
+        Some other test set may be that of another preset which uses the same file.
+        """
+        known = [*dict.fromkeys((*DATASETS, *self.datasets))]
+        for dataset in (*line.datasets, *line.per_dataset):
+            if dataset not in known and (
+                self.settings.data.kind != "folder" or difflib.get_close_matches(dataset, known, n=1)
+            ):
+                raise DDNetError(f"baseline '{name}': no test set '{dataset}'{nearest(dataset, known)}")
+        options = options_of(line.system)
+        for given in (line.options, *line.per_dataset.values()):
+            for option, value in given.items():
+                if options is not None and option not in options:
+                    raise DDNetError(
+                        f"baseline '{name}': {line.system} has no option '{option}'{nearest(option, options)}"
+                    )
+                methods = list(declared_value(ROOT / "baselines" / "deconvolution.py", "METHODS") or ())
+                if option == "method" and methods and value not in methods:
+                    raise DDNetError(f"baseline '{name}': no method '{value}'{nearest(str(value), methods)}")
 
     def _check_system(self, name: str, system: LearnedSystem) -> None:
         needs, kind = system_needs(name), self.settings.data.kind
@@ -93,7 +146,20 @@ class ComparedSystems:
         known = declared_keys(ROOT / "baselines" / f"{name}.py", "sizes")
         for size in self.training_of(name).get("sizes", {}).keys() - {*known}:
             raise DDNetError(f"systems.{name}.training.sizes: unknown key '{size}'{nearest(size, known)}")
+        self._check_terms(name, self.training_of(name))
         self._check_views(name, self.training_of(name))
+
+    def _check_terms(self, name: str, training: dict[str, Any]) -> None:
+        """Refuse terms of a loss that the system does not have, and a loss of none."""
+        if "loss" not in training:
+            return
+        perceptual, where = training["perceptual"]["weight"], f"systems.{name}.training.loss"
+        known = ["l1", "mse", *sorted(view_terms(name, "own_terms")), *(["perceptual"] if perceptual else [])]
+        for term in training["loss"]:
+            if term not in known:
+                raise DDNetError(f"{where}: unknown term '{term}'{nearest(term, known)}")
+        if not perceptual and not any(training["loss"].values()):
+            raise DDNetError(f"{where}: no term has a weight; give one some, such as mse: 1")
 
     def _check_views(self, name: str, training: dict[str, Any]) -> None:
         terms = self._weighted_view_terms(name)
@@ -157,10 +223,15 @@ class ComparedSystems:
 
     @property
     def trunks(self) -> list[str]:
-        """Pretrained trunks of the perceptual losses, the preset's own first."""
-        trained = [self.training_of(name).get("perceptual") for name in self.systems_with("train")]
-        used = [term["trunk"] for term in trained if term and term["weight"]]
-        return list(dict.fromkeys([self.settings.training.perceptual.trunk, *used]))
+        """Pretrained trunks of the perceptual losses that have a weight, the preset's own first."""
+        own = self.settings.training.perceptual
+        used = [own.trunk] if own.weight else []
+        return list(dict.fromkeys([*used, *filter(None, map(self.trunk_of, self.systems_with("train")))]))
+
+    def trunk_of(self, system: str) -> str | None:
+        """The pretrained trunk of a compared system's perceptual loss; None where that has no weight."""
+        term = self.training_of(system).get("perceptual")
+        return str(term["trunk"]) if term and term["weight"] else None
 
     @property
     def measured_baselines(self) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -9,7 +11,26 @@ import torch
 
 from ddnet.images import FloatArray
 
+log = logging.getLogger(__name__)
+
 Module = TypeVar("Module", bound=torch.nn.Module)
+
+
+def best_device() -> torch.device:
+    """The NVIDIA GPU where there is one, else the CPU; an empty CUDA_VISIBLE_DEVICES hides the GPU.
+
+    An Apple GPU (MPS) is left alone, which a line says once: it has no float64, in which validation adds up.
+    """
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        _say_no_mps()
+    return torch.device("cpu")
+
+
+@cache
+def _say_no_mps() -> None:
+    log.warning("the Apple GPU (MPS) is not used, as it has no float64 and was never tried; this runs on the processor")
 
 
 def to_tensor(image: FloatArray) -> torch.Tensor:

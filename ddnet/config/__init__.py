@@ -3,7 +3,7 @@
 Standard library, pydantic and yaml only: a dry run of the workflow must not pay for importing torch.
 """
 
-from ddnet.config._base import explain, merge
+from ddnet.config._base import explain, given, merge, nearest
 from ddnet.config.recipe import Recipe, common_recipe, merged_recipe
 from ddnet.config.settings import (
     PAPER_WIDTH,
@@ -24,6 +24,7 @@ from ddnet.config.settings import (
     Trial,
     files_in,
     load_settings,
+    named_files,
     validate_settings,
 )
 from ddnet.config.sources import Item, Source, load_sources, source_of
@@ -55,12 +56,15 @@ __all__ = [
     "explain",
     "files_in",
     "find_variant",
+    "given",
     "load_baselines",
     "load_settings",
     "load_sources",
     "load_variants",
     "merge",
     "merged_recipe",
+    "named_files",
+    "nearest",
     "source_of",
     "validate_settings",
 ]

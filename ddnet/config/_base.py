@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
+from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ddnet.errors import DDNetError
 
@@ -17,7 +19,17 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if twice := [value for position, value in enumerate(values) if value in values[:position]]:
+        raise ValueError(f"{twice[0]} stands there twice; write it once")
+    return values
+
+
+Distinct = AfterValidator(_distinct)  # of a list that names things
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 def _field_names(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
@@ -56,30 +68,95 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> DDNet
         elif not path:  # of the values together
             problems.append(item["msg"].removeprefix("Value error, "))
         else:
-            problems.append(f"'{path[:80]}' is {brief(item['input'])}: {item['msg'][:300]}")
+            hint = _nearest_choice(item["input"], item.get("ctx", {}))
+            said = item["msg"].removeprefix("Value error, ")[:300]
+            problems.append(f"'{path[:80]}' is {brief(item['input'])}: {said}{hint}")
     more = f" | and {len(problems) - 8} more" if len(problems) > 8 else ""
     return DDNetError(f"{where}: " + " | ".join(problems[:8]) + more)
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's, but a key that is written twice is refused, and 1e-3 is a number as in YAML 1.2."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key, _ in node.value:  # what `<<` brings along may be overridden, and is not among these yet
+            name = key.value if key.tag == "tag:yaml.org,2002:merge" else self.construct_object(key, deep=True)
+            if isinstance(name, Hashable) and name in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key '{name}' is there twice, again in line {key.start_mark.line + 1}"
+                )
+            seen |= {name} if isinstance(name, Hashable) else set()
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def _nearest_choice(value: Any, context: dict[str, Any]) -> str:
+    """The nearest of the words that a setting may have, for the end of a message."""
+    wrong = context.get("tag", value)
+    choices = re.findall(r"'([^']*)'", str(context.get("expected") or context.get("expected_tags") or ""))
+    near = difflib.get_close_matches(wrong, choices, n=1) if isinstance(wrong, str) else []
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def parse_yaml(text: str, where: Path | str) -> Any:
+    """The plain values that a text stands for.
+
+    Raises:
+        DDNetError: it is not YAML, has a key twice, or stands for far more values than settings have.
+    """
+    try:
+        values = yaml.load(text, _Loader)
+        _require_modest(values, where)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # no date, unhashable keys, ...
+        raise DDNetError(f"{where}: not valid YAML: {' '.join(str(error).split())[:300]}; correct it") from None
+    return values
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The `key: value` lines of a file, as plain values.
 
     Raises:
-        DDNetError: no such file, not YAML, something else than keys and values, or far more of it than settings have.
+        DDNetError: no such file, not YAML, a key that is there twice, something else than keys and values, or far more
+            of it than settings have.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        _require_modest(values, path)
+        text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, IsADirectoryError):
         raise DDNetError(f"{path}: no such file; give the path of a YAML file") from None
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # not UTF-8, no date, unhashable keys, ...
+    except ValueError as error:  # not UTF-8
         raise DDNetError(f"{path}: not valid YAML: {' '.join(str(error).split())[:300]}; correct it") from None
+    values = parse_yaml(text, path)
     if not isinstance(values, dict):
         raise DDNetError(f"{path}: expected 'key: value' lines at the top level")
     return values
 
 
-def _require_modest(values: Any, path: Path) -> None:
+def given(files: Sequence[Path], entries: Sequence[str]) -> dict[str, Any]:
+    """What `--configfile` and `--config` say together, the later winning; values of `--config` are read as in a file.
+
+    Snakemake reads them too, but lets a key stand twice and takes every value inside `--config key='{...}'` for a text.
+
+    Args:
+        entries: such as `seeds=3` or `depth={fit: null}`.
+
+    Raises:
+        DDNetError: see `read_yaml`.
+    """
+    values: dict[str, Any] = {}
+    for file in files:
+        values = merge(values, read_yaml(file))
+    for entry in entries:
+        key, _, text = entry.partition("=")
+        values = merge(values, {key: parse_yaml(text, f"--config {key}={text[:80]}")})
+    return values
+
+
+def _require_modest(values: Any, path: Path | str) -> None:
     """Refuse a few lines of references to references that stand for more values than memory holds."""
     left, waiting = MOST_VALUES, [values]
     while waiting:
@@ -91,6 +168,13 @@ def _require_modest(values: Any, path: Path) -> None:
             waiting += [*value.keys(), *value.values()] if isinstance(value, dict) else list(value)
 
 
+def nearest(name: str, known: Sequence[str]) -> str:
+    """The end of a message about an unknown name: the nearest one, and all that there are."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"{hint} (allowed: {', '.join(known)})"
+
+
 def brief(value: Any) -> str:
     """A value as it is written in Python, in no more characters than a message bears."""
     text = repr(value)
@@ -98,10 +182,13 @@ def brief(value: Any) -> str:
 
 
 def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Nested dictionaries merged, `changes` winning."""
+    """Nested dictionaries merged, `changes` winning; one of another `kind` replaces the old one."""
     merged = dict(base)
     for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        old = merged.get(key)
+        both = (
+            isinstance(value, dict) and isinstance(old, dict) and value.get("kind", old.get("kind")) == old.get("kind")
+        )
         merged[key] = merge(merged[key], value) if both else value
     return merged
 

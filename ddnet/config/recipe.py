@@ -6,10 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from ddnet.config._base import Strict, explain, merge
-from ddnet.config.settings import Decay, Perceptual, Photometric, Training
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
+from ddnet.config._base import Distinct, Seed, Strict, explain, merge
+from ddnet.config.settings import Decay, Fraction, Perceptual, Photometric, Training
 
 
 class Recipe(Strict):
@@ -34,7 +32,7 @@ class Recipe(Strict):
         description="side of squares anywhere in the images, pixels; null: the preset's extracted patches",
     )  # fmt: skip
     one_image: bool = Field(False, description="all crops of a batch from one image")
-    augment: tuple[Literal["turns", "noise", "grey", "scale"], ...] = Field(
+    augment: Annotated[tuple[Literal["turns", "noise", "grey", "scale"], ...], Distinct] = Field(
         (), description="flips and quarter turns; IFAN's three others"
     )
     photometric: Photometric = Photometric()
@@ -45,7 +43,7 @@ class Recipe(Strict):
         "published", description="residual: the picture's difference to the input is learnt, where the network has none"
     )
     validate_every: float = Field(0.1, gt=0, le=1, description="fraction of the training between validations")
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _length_is_known(self) -> Recipe:

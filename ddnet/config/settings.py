@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
-from ddnet.config._base import Strict, explain, merge, read_yaml
+from ddnet.config._base import Distinct, Seed, Strict, brief, explain, merge, read_yaml
 from ddnet.errors import DDNetError
 from ddnet.files import expanded, listable
 
 PAPER_WIDTH = 64
 _ROLES = ("source", "target")
+MOST_SEEDS = 1000
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Side = Annotated[int, Field(ge=32)]  # pixels
 
 
 class EmbeddedData(Strict):
@@ -29,16 +34,16 @@ class EmbeddedData(Strict):
     val: int = Field(ge=2, description="validation scenes")
     test: int = Field(ge=2, description="test scenes")
     embedded_ood: int = Field(ge=2, description="scenes of the second test set: other lenses and photographs")
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Trial(Strict):
     """The first scenes of each split, by name: for trying the graph out, never for numbers to cite."""
 
-    train: int = Field(ge=2)
-    val: int = Field(ge=1)
-    test: int = Field(ge=1)
-    realdof: int = Field(ge=1)
+    train: int = Field(ge=2, le=350)
+    val: int = Field(ge=1, le=74)
+    test: int = Field(ge=1, le=76)
+    realdof: int = Field(ge=1, le=50)
 
 
 class DpddData(Strict):
@@ -47,7 +52,7 @@ class DpddData(Strict):
     kind: Literal["dpdd"]
     dpdd: Path | None = Field(None, description="a copy at hand, folder or zip; null: fetched (sources.yaml)")
     realdof: Path | None = Field(None, description="a copy at hand, folder or zip; null: fetched (sources.yaml)")
-    size: tuple[int, int] = Field((1120, 1680), description="height and width that every image of DPDD must have")
+    size: tuple[Side, Side] = Field((1120, 1680), description="height and width that every image of DPDD must have")
     trial: Trial | None = Field(None, description="a few scenes of each split; null: all 350, 74, 76 and 50")
     views: bool = Field(
         False, description="also the left and right views of the training scenes, for systems that learn from them"
@@ -63,7 +68,7 @@ class FolderData(Strict):
     name: str = Field("photos", pattern=r"^[a-z][a-z0-9_]*$", description="what tables call this dataset")
     val: float = Field(0.1, gt=0, lt=0.5, description="share of the pairs for validation, where path has no splits")
     test: float = Field(0.2, gt=0, lt=0.8, description="share of the pairs for test, where path has no splits")
-    seed: int = Field(0, description="of the draw of validation and test pairs")
+    seed: Seed = Field(0, description="of the draw of validation and test pairs")
 
     @field_validator("name")
     @classmethod
@@ -129,7 +134,7 @@ class FitDepth(Strict):
     batch: int = Field(8, ge=1)
     lr: float = Field(1e-3, gt=0)
     folds: int = Field(1, ge=1, le=2, description="> 1: a training scene's estimate comes from a fold not fitted on it")
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Depth(Strict):
@@ -191,7 +196,7 @@ class Training(Strict):
     lr: float = Field(2e-4, gt=0, description="Adam, betas (0.9, 0.999)")
     steps: int | None = Field(None, ge=1, description="optimiser steps; null: `epochs` decides")
     epochs: int = Field(45, ge=1)
-    milestones: tuple[float, ...] = Field((30 / 45,), description="fractions of the training at which lr is halved")
+    milestones: tuple[Fraction, ...] = Field((30 / 45,), description="fractions of the training at which lr is halved")
     warmup: int = Field(0, ge=0, description="steps of linear warm-up")
     perceptual: Perceptual = Perceptual()
     augment: bool = Field(False, description="random flips and quarter turns")
@@ -208,7 +213,10 @@ class Training(Strict):
 class Evaluation(Strict):
     """What is measured on every test image, and which pictures are kept."""
 
-    metrics: tuple[str, ...] = ("psnr", "psnr_8bit", "ssim", "mae", "lpips_alex", "lpips_squeeze")
+    metrics: Annotated[tuple[str, ...], Distinct] = Field(
+        ("psnr", "psnr_8bit", "ssim", "mae", "lpips_alex", "lpips_squeeze"),
+        description="names of the metric registry, psnr among them; a column of one left out shows no value",
+    )
     save: Literal["all", "panels"] = "all"
     panels: int = Field(4, ge=1, description="test scenes per dataset shown in the panel figures")
 
@@ -243,18 +251,25 @@ class LearnedSystem(Strict):
 
 def _seeds(value: Any) -> Any:
     """`seeds: 3` means [0, 1, 2]."""
-    return list(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    if not 1 <= value <= MOST_SEEDS:
+        raise ValueError(f"a number of seeds is from 1 to {MOST_SEEDS}; or list them, such as [0, 1]")
+    return list(range(value))
+
+
+Seeds = Annotated[tuple[Seed, ...], BeforeValidator(_seeds), Field(min_length=1), Distinct]
 
 
 class Settings(Strict):
     """One preset: everything that the numbers depend on, and nothing about the machine."""
 
     preset: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds), Field(min_length=1)]
-    seeds_of: dict[str, Annotated[tuple[int, ...], BeforeValidator(_seeds), Field(min_length=1)]] = Field(
+    seeds: Seeds
+    seeds_of: dict[str, Seeds] = Field(
         {}, description="variants with seeds of their own, such as more of them for the headline pair"
     )
-    studies: tuple[str, ...] = Field(("modules", "fusion", "depth"), min_length=1)
+    studies: Annotated[tuple[str, ...], Distinct] = Field(("modules", "fusion", "depth"), min_length=1)
     data: EmbeddedData | DpddData | FolderData = Field(discriminator="kind")
     depth: Depth = Depth()
     model: Model = Model()
@@ -277,6 +292,25 @@ def validate_settings(values: dict[str, Any], where: str) -> Settings:
         return Settings.model_validate(values)
     except ValidationError as error:
         raise explain(error, Settings, where) from None
+
+
+def named_files(values: dict[str, Any], folder: Path) -> tuple[Path, Path, Path]:
+    """Take `sources_file`, `variants_file` and `baselines_file` out of what was given; default: those of `folder`.
+
+    Raises:
+        DDNetError: one is no text, or a key is all but one of these.
+    """
+    keys = ("sources_file", "variants_file", "baselines_file")
+    for key in values.keys() - {*keys, *Settings.model_fields}:
+        if near := difflib.get_close_matches(str(key), keys, n=1, cutoff=0.8):
+            raise DDNetError(f"configuration: unknown key '{key}'; did you mean '{near[0]}'?")
+    found = []
+    for key in keys:
+        value = values.pop(key, None)
+        if value is not None and not isinstance(value, str):
+            raise DDNetError(f"configuration: '{key}' is {brief(value)}; give the path of a YAML file")
+        found.append(Path(value).expanduser() if value else folder / f"{key.removesuffix('_file')}.yaml")
+    return found[0], found[1], found[2]
 
 
 def load_settings(path: Path, overrides: dict[str, Any] | None = None) -> Settings:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from ddnet.config._base import Strict, read_entries
+from ddnet.config._base import Strict, nearest, read_entries
 from ddnet.errors import DDNetError
 
 
@@ -59,5 +59,5 @@ def source_of(item: str, sources: Mapping[str, Item]) -> Item:
         DDNetError: it has none.
     """
     if item not in sources:
-        raise DDNetError(f"the table of sources has no item '{item}'; it has {', '.join(sources)}")
+        raise DDNetError(f"the table of sources has no item '{item}'{nearest(item, list(sources))}")
     return sources[item]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ddnet.config._base import Strict, read_entries
+from ddnet.config._base import Distinct, Strict, read_entries
 from ddnet.config.recipe import Recipe
 from ddnet.errors import DDNetError
 
@@ -22,12 +22,16 @@ class Variant(Strict):
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")
     label: str = Field(description="what tables call it; none: its name")
-    study: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field((), description="tables it stands in")
-    aliases: tuple[str, ...] = ()
+    study: Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Distinct] = Field(
+        (), description="tables it stands in"
+    )
+    aliases: Annotated[tuple[str, ...], Distinct] = ()
     arch: Literal["ddnet", "unet"] = "ddnet"
     fusion: str = Field("gru", description="none, input, or a name of the fusion registry")
     fusion_options: dict[str, Any] = {}
-    branches: tuple[int, ...] = Field((3,), min_length=1, description="RCABs per residual group, one per branch")
+    branches: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (3,), min_length=1, description="RCABs per residual group, one per branch"
+    )
     gru_roles: Literal["released", "paper"] = "released"
     gru_reset: bool = True
     depth_rcabs: int = Field(1, ge=1)
@@ -92,7 +96,9 @@ class Baseline(Strict):
     label: str
     options: dict[str, Any] = {}
     per_dataset: dict[str, dict[str, Any]] = Field({}, description="options that differ on one dataset")
-    datasets: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field((), description="only these; none: all")
+    datasets: Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Distinct] = Field(
+        (), description="only these; none: all"
+    )
     recipe: Recipe | None = Field(None, description="its own training, as far as it is published; for a network")
     differs: dict[Literal["always", "official", "train"], str] = Field(
         {}, description="what its authors do otherwise, always or with such weights; a footnote, on its first line"

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddnet.errors import DDNetError
+from ddnet.plan import source_parts
 from ddnet.registry import did_you_mean, names, resolve
 
 if TYPE_CHECKING:
     from ddnet.depth._base import DepthSource
-
-_SPEC = re.compile(r"\s*(?P<name>[A-Za-z]\w*)\s*(?:\((?P<arguments>[^()]*)\))?\s*")
 
 
 def parse_spec(spec: str) -> tuple[str, tuple[float, ...]]:
@@ -22,16 +20,9 @@ def parse_spec(spec: str) -> tuple[str, tuple[float, ...]]:
     Raises:
         DDNetError: not of that form, or no such source; says the nearest one.
     """
-    match = _SPEC.fullmatch(spec)
-    if match is None:
-        raise DDNetError(f"depth source '{spec}': write a name, or a name and numbers such as noisy(0.2)")
-    name, text = match["name"], match["arguments"]
+    name, arguments = source_parts(spec)
     if name not in names("depth"):
         raise DDNetError(f"unknown depth source '{name}'{did_you_mean(name, names('depth'))}")
-    try:
-        arguments = tuple(float(part) for part in text.split(",")) if text and text.strip() else ()
-    except ValueError:
-        raise DDNetError(f"depth source '{spec}': '{text}' is not a list of numbers; write e.g. noisy(0.2)") from None
     return name, arguments
 
 

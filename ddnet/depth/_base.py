@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from ddnet.errors import DDNetError
 from ddnet.images import FloatArray
-from ddnet.tensors import to_array
+from ddnet.tensors import best_device, to_array
 
 NEEDS = frozenset({"model", "true_depth", "other"})
 
@@ -45,11 +46,12 @@ class DepthSource(ABC):
     Depth is normalised inverse depth in [0, 1], 1 nearest. `needs` says what must be given besides the image:
     `model` (constructor argument `model_path`), `true_depth`, `other` (attributes of `Given`). `takes_size` says
     that a source which needs a model lets the config choose the size of its network's input (constructor argument
-    `size`); without it, the model's own files do.
+    `size`); without it, the model's own files do. `ranges` are those of its numbers, for a check before a run.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     takes_size: ClassVar[bool] = False
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
     @abstractmethod
     def predict(self, image: FloatArray, given: Given = NOTHING) -> FloatArray:
@@ -136,7 +138,7 @@ def resize_image(
 
 def inference_device() -> torch.device:
     """Where depth networks run: the GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return best_device()
 
 
 def full_precision() -> AbstractContextManager[None]:

@@ -16,6 +16,8 @@ class Constant(DepthSource):
         value: normalised inverse depth in [0, 1].
     """
 
+    ranges = {"value": (0.0, 1.0)}
+
     def __init__(self, value: float = 0.5) -> None:
         if not 0.0 <= value <= 1.0:
             raise DDNetError(f"constant({value:g}): the value must lie in [0, 1]")

@@ -23,6 +23,7 @@ class Noisy(DepthSource):
     """
 
     needs = frozenset({"true_depth"})
+    ranges = {"sigma": (0.0, 1.0)}
 
     def __init__(self, sigma: float = 0.1) -> None:
         if not 0.0 <= sigma <= 1.0:

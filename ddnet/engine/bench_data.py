@@ -17,11 +17,10 @@ from ddnet.data.patch_set import PatchSet, training_set_place
 from ddnet.data.patches import extract_patches
 from ddnet.engine.bench import Records, Row, best_of, measure_ceiling, rounded
 from ddnet.engine.bench_networks import OURS, PLAIN, training_turn
-from ddnet.engine.evaluate import best_device
 from ddnet.engine.measured_metrics import picture_pair
 from ddnet.images import FloatArray, read_image, write_image
 from ddnet.plan import cpu_count
-from ddnet.tensors import to_tensor
+from ddnet.tensors import best_device, to_tensor
 
 SYSTEM = "a crop"
 KEY = ("system", "part", "width", "height", "channels", "batch")

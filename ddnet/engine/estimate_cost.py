@@ -30,7 +30,7 @@ from ddnet.models import build_model, count_parameters
 from ddnet.plan import Plan, depth_needs
 from ddnet.plan_systems import system_needs
 from ddnet.provenance import device_name
-from ddnet.tensors import channels_last
+from ddnet.tensors import best_device, channels_last
 
 REFERENCE = "ddnet_1b"  # the variant that is measured where a CPU has no time for all
 CROP = 256  # side in pixels of the one crop that a CPU is measured on, where a step has more pixels than two of them
@@ -101,7 +101,7 @@ class Bench:
 
     def __init__(self, settings: Settings, limit_s: float) -> None:
         self.settings, self.limit_s = settings, limit_s
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = best_device()
 
     def job(self, variant: Variant, batch: int, height: int, width: int, device: str = "") -> Callable[[bool], None]:
         """A training step as `train_step` does it, or (False) the forward pass alone, on random weights and crops."""
@@ -110,7 +110,8 @@ class Bench:
             network = channels_last(build_model(variant, self.settings.model.width, self.settings.model.output))
             image = torch.rand(batch, 3, height, width).contiguous(memory_format=torch.channels_last)
             target, depth = torch.rand_like(image), torch.rand(batch, 1, height, width) if variant.uses_depth else None
-            loss = channels_last(DeblurLoss(spec.perceptual, VggFeatures(random_trunk())))
+            trunk = VggFeatures(random_trunk()) if spec.perceptual.weight else None
+            loss = channels_last(DeblurLoss(spec.perceptual, trunk))
         kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(spec.precision)
         mixed = torch.autocast(self.device.type, kind, enabled=kind is not None and device != "meta")
         optimizer = torch.optim.Adam(network.parameters(), lr=spec.lr, fused=device != "meta")

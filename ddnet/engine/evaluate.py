@@ -77,11 +77,6 @@ def _model_inputs(
     return prepare(image), None if depth is None else prepare(depth)
 
 
-def best_device() -> torch.device:
-    """The GPU where there is one, else the CPU; an empty CUDA_VISIBLE_DEVICES hides the GPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def _device_of(model: torch.nn.Module) -> torch.device:
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 

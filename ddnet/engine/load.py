@@ -19,7 +19,7 @@ from ddnet.arrays import flat
 from ddnet.config import Baseline, Depth, Variant, load_baselines, load_sources, load_variants
 from ddnet.engine.checkpoint import is_run, load_run
 from ddnet.engine.compared import compared_systems
-from ddnet.engine.evaluate import ModelRestorer, Restorer, best_device
+from ddnet.engine.evaluate import ModelRestorer, Restorer
 from ddnet.engine.fetch_data import WEIGHTS, folder_of
 from ddnet.engine.import_weights import recognised
 from ddnet.engine.picture_depth import PictureDepth, preset_of, project_of
@@ -34,6 +34,7 @@ from ddnet.places import CONFIG, ROOT
 from ddnet.plan import WITH_DEPTH, WITHOUT_DEPTH
 from ddnet.plan_systems import system_needs
 from ddnet.registry import did_you_mean
+from ddnet.tensors import best_device
 from ddnet.torch_files import load_torch
 
 log = logging.getLogger(__name__)

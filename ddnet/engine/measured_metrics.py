@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ddnet.engine.evaluate import best_device
 from ddnet.errors import DDNetError
 from ddnet.memory import freed_memory_kept
 from ddnet.metrics import build_metrics
 from ddnet.metrics._base import FloatArray, Metric
 from ddnet.metrics._lpips import Lpips
 from ddnet.plan import cpu_count
+from ddnet.tensors import best_device
 
 PLAIN, OURS = "plain", "ours"
 COLUMNS = ("psnr", "psnr_8bit", "ssim", "mae", "lpips_alex", "lpips_squeeze")

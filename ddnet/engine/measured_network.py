@@ -25,7 +25,6 @@ from ddnet.arrays import write_npy
 from ddnet.config import Perceptual, Variant
 from ddnet.engine.bench import best_of
 from ddnet.engine.estimate_cost import random_trunk
-from ddnet.engine.evaluate import best_device
 from ddnet.errors import DDNetError
 from ddnet.losses import DeblurLoss, VggFeatures
 from ddnet.memory import keep_freed_memory
@@ -33,7 +32,7 @@ from ddnet.models import banded, build_model, initialise
 from ddnet.models.ddnet import DDNet
 from ddnet.plan import cpu_count
 from ddnet.provenance import peak_memory_mib
-from ddnet.tensors import channels_last
+from ddnet.tensors import best_device, channels_last
 
 PLAIN, OURS = "plain", "ours"
 WARM_UP = 64  # pixels of a side: what is made once is not measured

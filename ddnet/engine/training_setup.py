@@ -29,7 +29,7 @@ from ddnet.losses import DeblurLoss, VggFeatures
 from ddnet.memory import keep_freed_memory
 from ddnet.models import build_model, initialise
 from ddnet.provenance import stable_hash
-from ddnet.tensors import channels_last
+from ddnet.tensors import best_device, channels_last
 from ddnet.weights import load_trunk
 
 log = logging.getLogger(__name__)
@@ -128,9 +128,10 @@ def _fabric(spec: Training) -> Any:
             f"training.batch is {spec.batch}, which {processes} processes cannot share evenly; "
             "set DDNET_DEVICES to a divisor"
         )
+    accelerator = best_device().type
     if processes == 1:
-        return fabric_class(accelerator="auto", devices=1, precision=spec.precision)
-    fabric = fabric_class(accelerator="auto", devices=processes, strategy="ddp", precision=spec.precision)
+        return fabric_class(accelerator=accelerator, devices=1, precision=spec.precision)
+    fabric = fabric_class(accelerator=accelerator, devices=processes, strategy="ddp", precision=spec.precision)
     fabric.launch()
     return fabric
 

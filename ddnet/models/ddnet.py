@@ -78,6 +78,29 @@ def _require_options(cell: type[nn.Module], fusion: str, options: Mapping[str, o
         raise DDNetError(f"fusion '{fusion}' has no option '{unknown[0]}' (fusion_options); {allowed}")
 
 
+def require_fused(
+    cell: type[nn.Module], fusion: str, channels: int, depth_channels: int, options: Mapping[str, object]
+) -> None:
+    """Run a fusion once on small features: what it gives must be shaped as the blur feature is.
+
+    Raises:
+        DDNetError: it cannot be built or run, or gives another shape; says what was expected and what came.
+    """
+    blur, depth = (2, channels, 16, 24), (2, depth_channels, 16, 24)
+    asked = f"fusion '{fusion}' ({cell.__module__}): forward(blur {blur}, depth {depth})"
+    try:
+        # The caller's random numbers stay as they are, and so does a device that the caller has set.
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"), torch.no_grad():
+            came = cell(channels, depth_channels, **options).eval()(torch.zeros(blur), torch.zeros(depth))
+    except Exception as error:  # whatever a stranger's file raises
+        if torch.cuda.is_available():  # it may be made for a GPU alone
+            return
+        raise DDNetError(f"{asked} fails: {' '.join(str(error).split())[:300]}; correct it") from None
+    if not isinstance(came, torch.Tensor) or came.shape != torch.Size(blur):
+        found = tuple(came.shape) if isinstance(came, torch.Tensor) else type(came).__name__
+        raise DDNetError(f"{asked} gave {found}; it must give the blur feature's shape, {blur}; correct it")
+
+
 class DDNet(nn.Module):
     """Depth-guided single-image defocus deblurring network.
 
@@ -116,6 +139,7 @@ class DDNet(nn.Module):
         if self.uses_depth and not self.depth_as_input:
             cell = resolve("fusion", fusion)
             _require_options(cell, fusion, fusion_options or {})
+            require_fused(cell, fusion, width, depth_width, fusion_options or {})
             self.depth_encoder = DepthEncoder(depth_channels, depth_width, depth_rcabs)
 
         def cells() -> list[nn.Module]:

@@ -12,8 +12,8 @@ from ddnet.report.evidence import Evidence
 from ddnet.report.footnotes import provenance_line, unavailable_note
 from ddnet.report.layout import Column
 from ddnet.report.rows import RowSpec
-from ddnet.report.statistics import Difference, holm, paired_difference
-from ddnet.report.wording import display_name
+from ddnet.report.statistics import Difference, holm, lacking, paired_difference
+from ddnet.report.wording import NOT_FINITE, display_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,9 +33,12 @@ def _difference(evidence: Evidence, row: RowSpec, reference: str | None, dataset
     if row.method == reference and not values.empty:
         return Difference(0.0, np.nan, np.nan, np.nan, *values.shape), ""
     try:
-        return paired_difference(values, base, "psnr", evidence.draws), ""
+        difference = paired_difference(values, base, "psnr", evidence.draws)
     except DDNetError as error:
         return Difference(np.nan, np.nan, np.nan, np.nan, 0, 0), f"no difference to {reference}: {error}"
+    if np.isnan(difference.mean) and difference.n_images:
+        return difference, f"no difference to {reference}: {NOT_FINITE}"
+    return difference, f"Δ of {lacking(difference.n_images)}: no interval and no p" if difference.n_images == 1 else ""
 
 
 def _delta_cells(name: str, difference: Difference) -> dict[str, float]:
@@ -99,7 +102,7 @@ def row_cells(
     for name, reference in (deltas or {}).items():
         difference, problem = _difference(evidence, row, reference, dataset)
         cells |= _delta_cells(name, difference)
-        notes += [problem] if problem else []
+        notes += [problem] if problem and problem not in notes else []
     printed = evidence.printed_row(table, row.paper_key) if table in ("table1", "table2", "table3", "table4") else {}
     cells |= {f"paper_{name}": value for name, value in printed.items() if name in cells and not np.isnan(value)}
     measured = n_images > 0

@@ -11,25 +11,34 @@ from typing import Any
 import numpy as np
 
 from ddnet.errors import DDNetError
-from ddnet.report.collect import LOCATIONS, read_frame
+from ddnet.report.collect import LOCATIONS, UNDEFINED, read_frame
 from ddnet.report.evidence import Evidence
 from ddnet.report.footnotes import footnotes, provenance_line
+from ddnet.report.formats import MISSING
 from ddnet.report.layout import Column, Table
 from ddnet.report.statistics import (
     Array,
     Difference,
     Precision,
     holm,
+    lacking,
     pair,
     paired_difference,
     pooled_seeds,
     precision,
 )
-from ddnet.report.wording import display_name
+from ddnet.report.wording import NOT_FINITE, display_name
 
 SUPPORTED, CONTRADICTED, UNRESOLVED, UNMEASURED = "supported", "contradicted", "not resolved", "not measured"
 SIGNIFICANT = 0.05
 NAME = "tableS3_claims"
+REMAKE = "make the tables again: snakemake --cores 8 tables --forcerun make_table make_defocus_table"
+NO_SPREAD = 1e-9  # dB: what is left of differences that are all the same, by rounding
+_MEANINGS = {
+    "one image": "one image: how far others would fall is not known, so nothing is resolved and there is no interval",
+    "one seed": "one seed: how far another training falls is not known, so nothing is resolved",
+    "no variance": "no variance: the difference is the same on every image, so no smallest resolvable one is known",
+}
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ def verdict(difference: Difference, spread: Precision, p: float) -> str:
     if math.isnan(difference.mean):
         return UNMEASURED
     low, high = difference.mean - spread.margin, difference.mean + spread.margin
-    if difference.n_seeds > 1 and p < SIGNIFICANT:
+    if difference.n_seeds > 1 and p < SIGNIFICANT and math.isfinite(spread.margin):
         if min(difference.low, low) > 0 and difference.improved > 0.5:
             return SUPPORTED
         if max(difference.high, high) < 0 and difference.improved < 0.5:
@@ -72,11 +81,31 @@ def verdict(difference: Difference, spread: Precision, p: float) -> str:
     return UNRESOLVED
 
 
-def _contrast(evidence: Evidence, claim: Claim, location: str | None = None) -> tuple[Difference, Array | None]:
-    """The difference of a claim's two rows, and the (seeds, images) array behind it, None where there is none."""
+def _contrast(evidence: Evidence, claim: Claim, location: str | None = None) -> tuple[Difference, Array | None, str]:
+    """The difference of a claim's two rows, the (seeds, images) array behind it, and why there is none."""
     values = [evidence.values(name, "psnr", evidence.dataset, location) for name in (claim.better, claim.worse)]
-    difference = paired_difference(values[0], values[1], "psnr", evidence.draws)
-    return difference, None if math.isnan(difference.mean) else pair(values[0], values[1])
+    try:
+        difference = paired_difference(values[0], values[1], "psnr", evidence.draws)
+    except DDNetError as error:
+        return Difference(np.nan, np.nan, np.nan, np.nan, 0, 0), None, str(error)
+    if math.isnan(difference.mean):
+        return difference, None, NOT_FINITE if difference.n_images else ""
+    return difference, pair(values[0], values[1]), ""
+
+
+def unresolvable(n_images: int, n_seeds: int, margin: float) -> str:
+    """Why there is no smallest resolvable difference, in two words or a few; empty where there is one."""
+    return lacking(n_images, n_seeds) or ("" if margin > NO_SPREAD else "no variance")
+
+
+def _notes(evidence: Evidence, claim: Claim, difference: Difference, why: str) -> list[str]:
+    """What is undefined in a claim's row, and why."""
+    notes = [_MEANINGS[reason] for reason in why.split(" and ") if reason]
+    for location in LOCATIONS:
+        part, _, _ = _contrast(evidence, claim, location)
+        if part.n_images == 1 < difference.n_images:
+            notes.append(f"one {location} image: no interval")
+    return notes
 
 
 def _cells(evidence: Evidence, claim: Claim, difference: Difference, array: Array | None) -> dict[str, Any]:
@@ -87,18 +116,16 @@ def _cells(evidence: Evidence, claim: Claim, difference: Difference, array: Arra
         "dataset": evidence.dataset, "verdict": UNMEASURED,
         "delta_psnr": difference.mean, "delta_psnr_low": difference.low, "delta_psnr_high": difference.high,
         "delta_psnr_p": difference.p, "delta_psnr_improved": difference.improved,
-        "seeds_in_favour": f"{agreeing}/{difference.n_seeds}" if difference.n_seeds else "",
+        "seeds_in_favour": "" if array is None else f"{agreeing}/{difference.n_seeds}",
         "n_seeds": difference.n_seeds, "n_images": difference.n_images,
     }  # fmt: skip
     for location in LOCATIONS:
-        part, _ = _contrast(evidence, claim, location)
+        part, _, _ = _contrast(evidence, claim, location)
         cells |= {f"{location}_delta": part.mean, f"{location}_low": part.low, f"{location}_high": part.high}
     cells["paper_delta_psnr"] = rows[0] - rows[1]
     absent = [name for name in (claim.better, claim.worse) if evidence.values(name, "psnr", evidence.dataset).empty]
     note = f"no run of {' or of '.join(absent)}: no chosen study trains it" if absent else ""
-    single = "one seed: how far another training falls is not known, so nothing is resolved"
-    cells |= {"source": "paper" if absent else "measured", "note": note or (single if difference.n_seeds == 1 else "")}
-    return cells
+    return cells | {"source": "paper" if absent else "measured", "note": note}
 
 
 _COLUMNS = (
@@ -129,22 +156,20 @@ _RESOLVABLE = (
 
 
 def table_s3(evidence: Evidence) -> Table:
-    """Table S3: supported, not resolved or contradicted, for each of `CLAIMS`; printed differences stand apart.
-
-    Raises:
-        DDNetError: two rows of a claim that cannot be paired.
-    """
+    """Table S3: supported, not resolved or contradicted, for each of `CLAIMS`; printed differences stand apart."""
     import pandas as pd
 
     contrasts = [_contrast(evidence, claim) for claim in CLAIMS]
-    spread = pooled_seeds([array for _, array in contrasts if array is not None])
-    corrected = holm([difference.p for difference, _ in contrasts])
+    spread = pooled_seeds([array for _, array, _ in contrasts if array is not None])
+    corrected = holm([difference.p for difference, _, _ in contrasts])
     rows = []
-    for claim, (difference, array), p in zip(CLAIMS, contrasts, corrected, strict=True):
+    for claim, (difference, array, problem), p in zip(CLAIMS, contrasts, corrected, strict=True):
         known = Precision(np.nan, np.nan) if array is None else precision(array, spread)
+        why = "" if array is None else unresolvable(difference.n_images, difference.n_seeds, known.margin)
         cells = _cells(evidence, claim, difference, array)
-        cells |= {"delta_psnr_p_holm": p, "margin": known.margin, "resolvable": known.resolvable}
+        cells |= {"delta_psnr_p_holm": p, "margin": known.margin, "resolvable": np.nan if why else known.resolvable}
         cells["verdict"] = verdict(difference, known, p)
+        cells["note"] = "; ".join(filter(None, [cells["note"] or problem, *_notes(evidence, claim, difference, why)]))
         cells["provenance"] = provenance_line(evidence) if cells["source"] == "measured" else ""
         rows.append(cells)
     notes = (*footnotes(evidence, NAME, evidence.dataset, "the row that the claim puts below"), _HOW, _RESOLVABLE)
@@ -162,26 +187,35 @@ def claims_text(table: Path) -> str:
     Raises:
         DDNetError: the file is no such table.
     """
-    fix = "move it aside and run the workflow again"
-    frame = read_frame(table, fix, dtype=str, keep_default_na=False)
+    frame = read_frame(table, REMAKE, dtype=str, keep_default_na=False)
     rows = frame.to_dict("records")
     try:
         images = max(int(row["n_images"]) for row in rows)
-        where = f"measured on {images} images of {rows[0]['dataset']}"
+        where = f"measured on {images} image{'s' if images != 1 else ''} of {rows[0]['dataset']}"
         lines = [f"The paper's claims, {where} (Δ PSNR, dB [95 %]; {table.with_suffix('.md')}):"]
         return "\n".join([*lines, *map(_line, rows)])
     except (KeyError, ValueError, OverflowError) as error:
-        raise DDNetError(f"{table}: not the table of claims ({str(error)[:100]}); {fix}") from None
+        raise DDNetError(f"{table}: not the table of claims ({str(error)[:100]}); {REMAKE}") from None
 
 
 def _line(row: Mapping[str, str]) -> str:
-    printed = f"printed {float(row['paper_delta_psnr']):+.2f}"
+    printed = f"printed {_shown(row['paper_delta_psnr'])}"
     if row["verdict"] == UNMEASURED:
         return f"  {row['label']:<25} {row['verdict']:<13} {row['note']}; {printed}"
-    low, mean, high, least = (
-        float(row[name]) for name in ("delta_psnr_low", "delta_psnr", "delta_psnr_high", "resolvable")
-    )
+    low, mean, high = (_shown(row[name]) for name in ("delta_psnr_low", "delta_psnr", "delta_psnr_high"))
+    least = _shown(row["resolvable"], signed=False)
+    if least == MISSING:  # of a table that was written before, the margin says whether anything varied
+        margin = row.get("margin", "")
+        why = unresolvable(int(row["n_images"]), int(row["n_seeds"]), 0.0 if margin in UNDEFINED else float(margin))
+        least += f" ({why})"
+    between = f" [{low}, {high}]" if MISSING not in (low, high) else ""
     return (
-        f"  {row['label']:<25} {row['verdict']:<13} {mean:+.2f} [{low:+.2f}, {high:+.2f}], "
-        f"seeds in favour {row['seeds_in_favour']}, resolvable {least:.2f}; {printed}"
+        f"  {row['label']:<25} {row['verdict']:<13} {mean}{between}, "
+        f"seeds in favour {row['seeds_in_favour']}, resolvable {least}; {printed}"
     )
+
+
+def _shown(text: str, signed: bool = True) -> str:
+    """A number of the CSV with two decimals, `—` where there is none."""
+    value = math.nan if text in UNDEFINED else float(text)
+    return MISSING if math.isnan(value) else f"{value:+.2f}" if signed else f"{value:.2f}"

@@ -20,6 +20,7 @@ METRICS = ("psnr", "psnr_8bit", "ssim", "mae", "lpips_alex", "lpips_squeeze", "s
 KEYS = ("dataset", "scene", "location")
 LONG_COLUMNS = ("variant", "seed", "label", *KEYS, "metric", "value")
 LOCATIONS = ("indoor", "outdoor")
+UNDEFINED = ("", "—", "nan", "NaN", "NA")  # what a table's cell without a value may hold
 PROVENANCE_KEYS = (
     "commit", "dirty", "config_hash", "code_digest", "data_digest", "device", "versions", "date",
 )  # fmt: skip

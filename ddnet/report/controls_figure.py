@@ -10,16 +10,32 @@ import numpy as np
 
 from ddnet.errors import DDNetError
 from ddnet.report.collect import VariantInfo
-from ddnet.report.formats import format_number
+from ddnet.report.formats import MISSING, format_number
 from ddnet.report.rows import depth_rows
-from ddnet.report.statistics import interval, matrix, pair
+from ddnet.report.statistics import Array, interval, matrix, pair
 from ddnet.report.style import GREY, PALETTE, TEXT_WIDTH, house_style, new_figure, save
 from ddnet.report.wording import display_name
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 REFERENCE = "unet_rcab"
+
+
+def _paired(values: pd.DataFrame, reference: pd.DataFrame) -> Array:
+    """Differences within the common seeds, NaN where there is none."""
+    try:
+        return pair(values, reference)
+    except DDNetError:
+        return np.full((1, 1), np.nan)
+
+
+def _beside(axes: Axes, text: str, position: int) -> None:
+    axes.annotate(
+        text, (1, position), xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points",
+        va="center", annotation_clip=False,
+    )  # fmt: skip
 
 
 def draw_controls(
@@ -48,23 +64,25 @@ def draw_controls(
         figure = new_figure(TEXT_WIDTH, 0.21 * len(measured) + 0.8)
         axes = figure.add_subplot()
         for position, (row, values) in enumerate(measured):
-            differences = pair(values, reference)
-            mean, (low, high) = differences.mean(), interval(differences)
+            differences = _paired(values, reference)
+            if not np.isfinite(differences).all():
+                _beside(axes, f"{MISSING} (undefined)", position)
+                continue
+            mean = differences.mean()
             colour = PALETTE[fusions.index(str(row.marks["fusion"])) % len(PALETTE)]
-            axes.plot([low, high], [position, position], color=colour, lw=1.6, alpha=0.45, zorder=2)
+            if differences.shape[1] > 1:
+                axes.plot(interval(differences), [position, position], color=colour, lw=1.6, alpha=0.45, zorder=2)
             seeds = differences.mean(axis=1)
             spread = np.linspace(-0.16, 0.16, seeds.size) if seeds.size > 1 else np.zeros(1)
             axes.scatter(seeds, position + spread, 6, color=colour, alpha=0.6, linewidth=0, zorder=3)
             axes.scatter([mean], [position], 24, color=colour, edgecolor="white", linewidth=0.5, zorder=4)
-            axes.annotate(
-                format_number(mean, 2, signed=True), (1, position), xycoords=("axes fraction", "data"), xytext=(6, 0),
-                textcoords="offset points", va="center", annotation_clip=False,
-            )  # fmt: skip
+            _beside(axes, format_number(mean, 2, signed=True), position)
         axes.axvline(0, color=GREY, ls="--", lw=0.9, zorder=1)
         axes.set_yticks(range(len(measured)), [row.label for row, _ in measured])
         axes.set_ylim(len(measured) - 0.4, -0.6)
         axes.grid(False, axis="y")
-        axes.set_xlabel("Δ PSNR to no depth (dB); line: 95 % interval, small dots: seeds")
+        line = "line: 95 % interval" if reference.shape[1] > 1 else "one image: no interval"
+        axes.set_xlabel(f"Δ PSNR to no depth (dB); {line}, small dots: seeds")
         title = f"Depth controls on {display_name(dataset)}"
         axes.set_title(f"Trial, not results. {title}" if trial else title, loc="left")
         return save(figure, path)

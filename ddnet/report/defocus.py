@@ -11,12 +11,12 @@ import numpy as np
 
 from ddnet.data.embedded.true_blur import FLATTEST, WINDOW
 from ddnet.errors import DDNetError
-from ddnet.report.collect import KEYS, LOCATIONS, merge_provenance, read_frame, read_json
+from ddnet.report.collect import KEYS, LOCATIONS, UNDEFINED, merge_provenance, read_frame, read_json
 from ddnet.report.evidence import Evidence
 from ddnet.report.footnotes import provenance_line
 from ddnet.report.layout import Column, Table
 from ddnet.report.statistics import DRAWS, interval
-from ddnet.report.wording import TRIAL_NOTE, display_name
+from ddnet.report.wording import NOT_FINITE, TRIAL_NOTE, display_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +71,7 @@ def read_map(source: MapSource) -> tuple[pd.DataFrame, dict[str, Any]]:
     """
 
     path = source.folder / "per_image.csv"
-    missing_values = {name: [""] for name in MEASURED}
+    missing_values = {name: list(UNDEFINED) for name in MEASURED}
     fix, keys = "evaluate this defocus map again", dict.fromkeys(KEYS, str)
     frame = read_frame(path, fix, MEASURED, dtype=keys, keep_default_na=False, na_values=missing_values)
     scores = read_json(source.folder / "scores.json")
@@ -94,8 +94,10 @@ def _check_same_scenes(frames: Mapping[str, pd.DataFrame]) -> None:
 
 
 def _with_interval(name: str, values: np.ndarray[Any, Any], draws: int) -> dict[str, float]:
-    low, high = interval(values[None, :], draws)
-    return {name: float(values.mean()), f"{name}_low": low, f"{name}_high": high}
+    several = len(values) > 1 and np.isfinite(values).all()
+    low, high = interval(values[None, :], draws) if several else (np.nan, np.nan)
+    mean = float(values.mean()) if np.isfinite(values).all() else np.nan
+    return {name: mean, f"{name}_low": low, f"{name}_high": high}
 
 
 def _row(source: MapSource, frame: pd.DataFrame, scores: Mapping[str, Any], draws: int) -> dict[str, Any]:
@@ -109,12 +111,16 @@ def _row(source: MapSource, frame: pd.DataFrame, scores: Mapping[str, Any], draw
     defined = frame["spearman"].dropna()
     cells["spearman"] = defined.mean() if len(defined) else np.nan
     for method in METHODS:
-        gain = (frame[f"psnr_{method}"] - frame["psnr_input"]).to_numpy(float)
+        with np.errstate(invalid="ignore"):
+            gain = frame[f"psnr_{method}"].to_numpy(float) - frame["psnr_input"].to_numpy(float)
         cells |= _with_interval(f"gain_{method}", gain, draws)
     note = [source.note] if source.note else []
-    if 0 < len(defined) < len(frame):
+    if len(defined) < len(frame) and source.name != CONSTANT:  # of the constant a footnote says so
         count = len(frame) - len(defined)
-        note.append(f"rank correlation not defined in {count} of {len(frame)} images, which its mean leaves out")
+        left_out = ", which its mean leaves out" if len(defined) else ""
+        note.append(f"rank correlation not defined in {count} of {len(frame)} images{left_out}")
+    if any(np.isnan(cells[f"gain_{method}"]) for method in METHODS):
+        note.append(f"no Δ PSNR: {NOT_FINITE}")
     return cells | {"source": "measured", "note": "; ".join(note)}
 
 
@@ -146,7 +152,8 @@ def _footnotes(
     settings, share = one["settings"], 100.0 * one["textured_pixels"] / one["pixels"]
     notes = [TRIAL_NOTE] if evidence.trial else []
     notes += [
-        f"Measured on {display_name(evidence.dataset)}: {len(frame)} test images{strata}, preset {evidence.preset}.",
+        f"Measured on {display_name(evidence.dataset)}: {len(frame)} test "
+        f"image{'s' if len(frame) != 1 else ''}{strata}, preset {evidence.preset}.",
         "True σ: c/4, where c is the diameter in pixels of the circle of confusion, from each pixel's true depth and "
         "the lens; a Gaussian of this σ has the second moment of that disc.",
         "MAE and bias (estimate less truth) over all pixels of an image, then mean over images.",
@@ -156,7 +163,9 @@ def _footnotes(
         "Δ PSNR: of the image deconvolved by the map, less that of the blurred input. Hyper-Laplacian prior: alpha "
         f"{settings['alpha']:g}, lambda {settings['lam']:g}, the field's for DPDD; Richardson-Lucy: "
         f"{settings['iterations']} iterations. These settings were not fitted to this benchmark.",
-        f"Intervals: 95 %, by a bootstrap over images ({draws:,} draws).",
+        f"Intervals: 95 %, by a bootstrap over images ({draws:,} draws)."
+        if len(frame) > 1
+        else "One image: how far others would fall is not known, so there is no interval.",
     ]
     if TRUE in scores:
         notes.append(f"{REFERENCES[TRUE]}: what these deconvolutions gain where the blur is known; not a system.")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ddnet.errors import DDNetError
 from ddnet.images import read_image
 from ddnet.report.defocus import TRUE, MapSource, read_map
+from ddnet.report.formats import format_number
 from ddnet.report.panels import PanelScene, _show, reduced
 from ddnet.report.style import TEXT_WIDTH, house_style, new_figure, save, wrapped
 
@@ -68,7 +69,7 @@ def draw_defocus_maps(
             row[0].set_ylabel(scene.caption, fontsize=6, parse_math=False)
             shown = _show(row[1], reduced(truth), size=truth.shape, **options)
             for axes, source, images in zip(row[2:], systems, read, strict=True):
-                sigma, corner = _map_of(source, scene), f"MAE {_mae(images, scene):.2f} px"
+                sigma, corner = _map_of(source, scene), f"MAE {format_number(_mae(images, scene), 2)} px"
                 _show(axes, reduced(sigma), corner, sigma.shape, **options)
         for axes, heading in zip(grid[0], wrapped(headings, 18), strict=True):
             axes.set_title(heading, fontsize=6.5, fontweight="normal")

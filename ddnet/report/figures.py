@@ -25,7 +25,7 @@ from ddnet.report.style import (
     save,
     wrapped,
 )
-from ddnet.report.wording import display_name
+from ddnet.report.wording import NOT_FINITE, display_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,9 +65,23 @@ class Study:
 
 
 def seed_means(images: pd.DataFrame, variant: str, dataset: str, metric: str = "psnr") -> np.ndarray[Any, Any]:
-    """Mean over images of every seed, (seeds,); empty where nothing was measured."""
+    """Mean over images of every seed, (seeds,); empty where nothing was measured, or a mean is not finite."""
     values = matrix(images, variant, metric, dataset)
-    return values.to_numpy(float).mean(axis=1) if values.size else np.empty(0)
+    means = values.to_numpy(float).mean(axis=1) if values.size else np.empty(0)
+    return means if np.isfinite(means).all() else np.empty(0)
+
+
+def _any_run(study: Study, images: pd.DataFrame, dataset: str) -> bool:
+    return any(matrix(images, variant.name, "psnr", dataset).size for variant in study.variants)
+
+
+def _draw_nothing(study: Study, path: str | Path) -> Path:
+    """A figure that says why it shows no value."""
+    with house_style():
+        figure = new_figure(COLUMN_WIDTH, 1.2)
+        figure.suptitle(study.title, x=0.01, ha="left", fontweight="bold", fontsize=7.5)
+        figure.text(0.5, 0.4, wrapped([f"— ({NOT_FINITE})"], 60)[0], ha="center", va="center")
+        return save(figure, path)
 
 
 def mean_curve(histories: Sequence[pd.DataFrame], column: str = "val_psnr") -> pd.DataFrame:
@@ -97,6 +111,8 @@ def draw_ablation(study: Study, images: pd.DataFrame, dataset: str, path: str | 
     measured = [(v.label, seed_means(images, v.name, dataset)) for v in study.variants]
     measured = [(label, means) for label, means in measured if means.size]
     if not measured:
+        if _any_run(study, images, dataset):
+            return _draw_nothing(study, path)
         raise DDNetError(
             f"study {study.name}: no run was measured on {display_name(dataset)}; evaluate its variants first"
         )
@@ -216,7 +232,10 @@ def draw_psnr_params(
         for position, v in enumerate(study.variants)
         if v.name in complexity
     ]
+    counted = bool(found)
     found = [(position, size, means) for position, size, means in found if means.size]
+    if not found and counted and _any_run(study, images, dataset):
+        return _draw_nothing(study, path)
     if not found:
         raise DDNetError(
             f"study {study.name}: no variant has both a size and a measurement on {display_name(dataset)}; evaluate one"

@@ -7,6 +7,7 @@ from typing import Any
 
 from ddnet.report.collect import LOCATIONS
 from ddnet.report.evidence import METRIC_NAMES, Evidence
+from ddnet.report.statistics import FEWEST_RANKED
 from ddnet.report.wording import TRIAL_NOTE, display_name, is_rendered, learned_from
 
 PAPER_TEST_SET = {"table1": "RealDOF", "table2": "DPDD", "table3": "DPDD", "table4": "DPDD", "tableS3_claims": "DPDD"}
@@ -121,15 +122,19 @@ def footnotes(evidence: Evidence, table: str, dataset: str, reference: str = "")
     images = values.drop_duplicates("scene")
     counts = {name: int((images["location"] == name).sum()) for name in LOCATIONS}
     strata = f" ({', '.join(f'{count} {name}' for name, count in counts.items())})" if any(counts.values()) else ""
-    seeds = ", ".join(map(str, sorted(set(values["seed"].dropna().astype(int))))) or "none"
+    known = sorted(set(values["seed"].dropna().astype(int)))
+    seeds = ", ".join(map(str, known)) or "none"
     notes = [TRIAL_NOTE] if evidence.trial else []
-    notes.append(f"Measured on {display_name(dataset)}: {len(images)} test images{strata}, preset {evidence.preset}.")
-    if table == "table2" and not strata:
-        notes.append("Which images are indoor and which outdoor is not known, so those columns are empty.")
+    notes.append(
+        f"Measured on {display_name(dataset)}: {len(images)} test image{'s' if len(images) != 1 else ''}{strata}, "
+        f"preset {evidence.preset}."
+    )
+    if table in ("table2", "tableS3_claims") and not strata:
+        notes.append("Which images are indoor and which outdoor is not known, so those columns have no value.")
     notes += _printed_dataset(table, dataset, evidence.trial)
     notes.append(
         f"One value per image, mean over images, then over seeds ({seeds}); ± is the sample s.d. over "
-        "seeds, shown where there are several."
+        "seeds, shown where there are several" + ("; here is one seed." if len(known) == 1 else ".")
     )
     if reference:
         notes.append(
@@ -138,6 +143,11 @@ def footnotes(evidence: Evidence, table: str, dataset: str, reference: str = "")
             "over images (Holm's correction over this table's contrasts), and the share of images on which it is "
             "positive."
         )
+        if 1 < len(images) < FEWEST_RANKED:
+            notes.append(
+                f"With {len(images)} test images p cannot fall below {2 / 2 ** len(images):g}, so nothing can be "
+                "significant."
+            )
     notes.append(
         f"Trained at width {evidence.width}; parameters and MACs are those of the paper's width 64 at "
         "512×512, one forward pass of the restoration network, the depth network not included."

@@ -46,11 +46,11 @@ class Grid:
 
 
 def format_number(value: float, decimals: int, signed: bool = False) -> str:
-    """A number with fixed decimals and a typographic minus; `—` for NaN, no sign on zero."""
+    """A number with fixed decimals and a typographic minus; `—` for NaN, `∞` for infinity, no sign on zero."""
     if value is None or math.isnan(value):
         return MISSING
-    text = f"{abs(value):.{decimals}f}"
-    if float(text) == 0:
+    text = "∞" if math.isinf(value) else f"{abs(value):.{decimals}f}"
+    if not text.strip("0."):
         return text
     return ("−" if value < 0 else "+" if signed else "") + text
 
@@ -60,7 +60,7 @@ def _cell_text(row: pd.Series[Any], column: Column) -> str:
     if column.decimals is None:
         if isinstance(value, bool | np.bool_):
             return "✓" if value else ""
-        return "" if value is None or value != value else str(value)
+        return MISSING if value is None or value != value or value == "" else str(value)
     text = format_number(value, column.decimals, column.signed)
     if text == MISSING:
         return text
@@ -68,7 +68,7 @@ def _cell_text(row: pd.Series[Any], column: Column) -> str:
         return f"<{column.floor:g}"
     if column.spread and not math.isnan(row.get(column.spread, math.nan)):
         text += f" ± {format_number(row[column.spread], column.decimals)}"
-    if column.interval and not math.isnan(row[column.interval[0]]):
+    if column.interval and not any(math.isnan(row[end]) for end in column.interval):
         low, high = (format_number(row[end], column.decimals, column.signed) for end in column.interval)
         text += f" [{low}, {high}]"
     return text
@@ -215,7 +215,8 @@ tbody tr:hover { background: #f3f6fa; } .start { border-left: 1px solid #ddd; }
 <tbody>
 {% for row in grid.grid.rows %}<tr>{% for cell in row %}<td class="{{ 'number' if cell.number }}
 {{- ' start' if loop.index0 in starts }}{{ ['', ' best', ' second'][cell.rank] }}"
-{%- if cell.value is not none %} data-value="{{ cell.value }}"{% endif %}>{{ cell.text }}
+{%- if cell.value is not none %} data-value="{{ cell.value | string | replace('inf', 'Infinity') }}"{% endif %}>
+{{- cell.text }}
 {%- if cell.mark %}<sup>{{ cell.mark }}</sup>{% endif %}</td>{% endfor %}</tr>
 {% endfor %}</tbody>
 </table></div>

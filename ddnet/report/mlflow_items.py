@@ -69,8 +69,8 @@ def mean_metrics(ref: RunRef, dataset: str, ood_dataset: str | None) -> dict[str
     for prefix, name in (("", dataset), ("ood_", ood_dataset)):
         part = images[images["dataset"] == name]
         for metric in METRICS:
-            # A column with gaps has no mean that could be compared; MLflow stores no NaN.
-            if len(part) and part[metric].notna().all():
+            # A column with gaps has no mean that could be compared; MLflow stores neither NaN nor infinity.
+            if len(part) and np.isfinite(part[metric]).all():
                 metrics[prefix + metric] = float(part[metric].mean())
     return metrics
 

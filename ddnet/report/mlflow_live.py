@@ -137,7 +137,7 @@ class _Reporter:
 
         try:
             with self.training.curves.open(newline="", encoding="utf-8") as stream:
-                return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+                return [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(stream)]
         except FileNotFoundError:
             return []
 

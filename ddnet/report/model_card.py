@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ddnet.files import write_text
 from ddnet.report.collect import METRICS, RunRef, RunResult, VariantInfo, read_json, read_run
 from ddnet.report.footnotes import plain_text
@@ -61,7 +63,7 @@ def _licence(result: RunResult) -> str:
 def _mean(values: pd.Series[Any], metric: str) -> str:
     """Mean of a metric over images, with its 95 % interval where it is known for several."""
     decimals, text = _DECIMALS[metric], format_number(float(values.mean(skipna=False)), _DECIMALS[metric])
-    if values.isna().any() or len(values) < 2:
+    if not np.isfinite(values).all() or len(values) < 2:
         return text
     low, high = interval(values.to_numpy(float)[None, :], DRAWS)
     return f"{text} [{format_number(low, decimals)}, {format_number(high, decimals)}]"
@@ -211,6 +213,8 @@ def model_card(
         "",
     ]
     lines += [metric_table(result)]
+    single = [str(name) for name, part in result.images.groupby("dataset") if len(part) == 1]
+    lines += [f"\nOne image of {display_name(name)}: no interval, as others are not known." for name in single]
     lines += [f"\n`{metric}` is missing: {reason}." for metric, reason in sorted(result.unavailable.items())]
     lines += ["", "## How it was made", "", *_listing({"model": dict(variant.config), **(settings or {})})]
     if result.manifest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +132,7 @@ def write_pictures(shown: PageScenes, images: pd.DataFrame, folder: Path, link: 
             for source, stored in shown.depths.items()
         }
         measured = {name: value for name, value in psnr.get((scene.dataset, scene.scene), {}).items() if value == value}
+        measured[INPUT] = round(psnr_of(image, target), 4)
         described.append(
             {
                 "dataset": scene.dataset,
@@ -138,13 +140,17 @@ def write_pictures(shown: PageScenes, images: pd.DataFrame, folder: Path, link: 
                 "location": scene.location,
                 "width": small.shape[1],
                 "height": small.shape[0],
-                "psnr": measured | {INPUT: round(psnr_of(image, target), 4)},
+                "psnr": {name: _for_json(value) for name, value in measured.items()},
                 "pictures": pictures,
                 "depths": maps,
             }
         )
         progress.advance()
     return described
+
+
+def _for_json(value: float) -> float | str:
+    return "∞" if math.isinf(value) else value
 
 
 def _panel(scene: Scene, maps: Path) -> PanelScene:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ddnet.errors import DDNetError
-from ddnet.report.claims import UNMEASURED
-from ddnet.report.collect import read_frame
-from ddnet.report.formats import format_number
+from ddnet.report.claims import REMAKE, UNMEASURED
+from ddnet.report.collect import UNDEFINED, read_frame
+from ddnet.report.formats import MISSING, format_number
 
-FIX = "move it aside and run the workflow again"
+FIX = REMAKE
 _MAIN, _END = "<main>\n", "</main>"
 _TAGS = frozenset(("h1", "h2", "p", "div", "table", "thead", "tbody", "tr", "th", "td", "sup"))
 _ATTRIBUTES = frozenset(("class", "colspan", "data-value"))
@@ -139,7 +139,7 @@ def read_claims(path: str | Path) -> Claims:
     """
     path = Path(path)
     words = dict.fromkeys(_WORDS, str)
-    empty = {name: [""] for name in _NUMBERS}
+    empty = {name: list(UNDEFINED) for name in _NUMBERS}
     frame = read_frame(path, FIX, _NUMBERS, dtype=words, keep_default_na=False, na_values=empty)
     lacking = [name for name in (*_NUMBERS, *_WORDS) if name not in frame.columns]
     if lacking or frame.empty:
@@ -168,14 +168,16 @@ def _claim(row: Mapping[str, Any], places: Mapping[str, float | None]) -> ShownC
         format_number(float(row[name]), 2, signed=True) for name in ("delta_psnr_low", "delta_psnr", "delta_psnr_high")
     )
     measured = row["verdict"] != UNMEASURED
+    between = f" [{low}, {high}]" if MISSING not in (low, high) else ""
     p = float(row["delta_psnr_p_holm"])
-    detail = f"seeds in favour {row['seeds_in_favour']}" + (f", p {p:.3f}" if p >= 0.001 else ", p < 0.001")
+    said = ["" if math.isnan(p) else f"p {p:.3f}" if p >= 0.001 else "p < 0.001", row["note"]]
+    detail = ", ".join(filter(None, [f"seeds in favour {row['seeds_in_favour']}", *said]))
     return ShownClaim(
         label=row["label"],
         verdict=row["verdict"],
-        measured=f"{mean} [{low}, {high}] dB" if measured else "",
+        measured=f"{mean}{between} dB" if measured else "",
         printed=f"{format_number(float(row['paper_delta_psnr']), 2, signed=True)} dB",
-        detail=detail if measured and math.isfinite(p) else row["note"],
+        detail=detail if measured else row["note"],
         low=places["delta_psnr_low"],
         mean=places["delta_psnr"],
         high=places["delta_psnr_high"],

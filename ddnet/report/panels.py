@@ -14,6 +14,7 @@ from ddnet.arrays import read_npz
 from ddnet.errors import DDNetError
 from ddnet.images import read_depth16, read_image
 from ddnet.report.collect import RunRef
+from ddnet.report.formats import format_number
 from ddnet.report.style import PALETTE, PICTURE_BYTES, TEXT_WIDTH, house_style, new_figure, save, wrapped
 
 if TYPE_CHECKING:
@@ -151,8 +152,8 @@ def _read_row(scene: PanelScene, runs: Sequence[RunRef], images: pd.DataFrame) -
     def cut(picture: FloatArray, corner: str = "") -> tuple[FloatArray, FloatArray, str]:
         return reduced(picture), picture[top : top + side, left : left + side].copy(), corner
 
-    pictures = [cut(image, f"{psnr_of(image, target):.2f} dB")]
-    pictures += [cut(_read_restored(ref, scene), f"{_psnr(images, ref, scene):.2f} dB") for ref in runs]
+    pictures = [cut(image, f"{format_number(psnr_of(image, target), 2)} dB")]
+    pictures += [cut(_read_restored(ref, scene), f"{format_number(_psnr(images, ref, scene), 2)} dB") for ref in runs]
     pictures.append(cut(target))
     if scene.depth is not None:
         pictures.append(cut(read_depth16(scene.depth)))

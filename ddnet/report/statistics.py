@@ -23,6 +23,7 @@ LEVEL = 0.95
 POWER = 0.8
 HIGHER_IS_BETTER = frozenset({"psnr", "psnr_8bit", "ssim"})
 NO_SEED = -1  # a baseline is one deterministic row, not a draw over seeds
+FEWEST_RANKED = 6  # images: of fewer, even all on one side leave the rank test's p above 0.05
 
 Array = NDArray[np.float64]
 
@@ -41,7 +42,8 @@ class Summary:
 class Difference:
     """Row minus reference: mean, the ends of its 95 % interval, the share of images that got better.
 
-    `p` is that of Wilcoxon's signed-rank test over images, two-sided, not yet corrected for several contrasts.
+    `p` is that of Wilcoxon's signed-rank test over images, two-sided, not yet corrected for several contrasts. A single
+    image has neither interval nor p (NaN).
     """
 
     mean: float
@@ -80,6 +82,12 @@ class Precision:
         return self.margin + float(t.ppf(POWER, self.df) * self.error) if self.error else 0.0
 
 
+def lacking(n_images: int, n_seeds: int = 2) -> str:
+    """What is too few of to tell a spread: "one image", "one seed", both; empty where there are several."""
+    found = [word for word, count in (("one image", n_images), ("one seed", n_seeds)) if count == 1]
+    return " and ".join(found)
+
+
 def matrix(images: pd.DataFrame, variant: str, metric: str, dataset: str, location: str | None = None) -> pd.DataFrame:
     """Values of one variant as a (seeds, scenes) frame, both sorted; empty where nothing was measured.
 
@@ -99,13 +107,13 @@ def summarise(values: pd.DataFrame | Array) -> Summary:
     """Mean over images per seed, then mean and sample s.d. over seeds.
 
     Any NaN makes the mean NaN: an average over other images than the neighbouring row's would not be
-    comparable.
+    comparable. An infinite value (PSNR of a perfect image) makes the mean infinite, and then there is no s.d.
     """
     array = np.asarray(values, dtype=float)
     if array.size == 0:
         return Summary(np.nan, np.nan, 0, 0)
     per_seed = array.mean(axis=1)
-    sd = float(per_seed.std(ddof=1)) if len(per_seed) > 1 else np.nan
+    sd = float(per_seed.std(ddof=1)) if len(per_seed) > 1 and np.isfinite(per_seed).all() else np.nan
     return Summary(float(per_seed.mean()), sd, array.shape[0], array.shape[1])
 
 
@@ -120,16 +128,20 @@ def pair(values: pd.DataFrame, reference: pd.DataFrame) -> Array:
     """
     if list(values.columns) != list(reference.columns):
         raise DDNetError("rows were measured on different images; evaluate both on the same index")
-    if list(reference.index) == [NO_SEED]:
-        return values.to_numpy(float) - reference.to_numpy(float)
-    if list(values.index) == [NO_SEED]:
-        return values.to_numpy(float) - reference.to_numpy(float)
+    if [NO_SEED] in (list(reference.index), list(values.index)):
+        return _less(values, reference)
     common = values.index.intersection(reference.index)
     if common.empty:
         raise DDNetError(
             f"no seed in common (row: {list(values.index)}, reference: {list(reference.index)}); train both with one"
         )
-    return values.loc[common].to_numpy(float) - reference.loc[common].to_numpy(float)
+    return _less(values.loc[common], reference.loc[common])
+
+
+def _less(values: pd.DataFrame, reference: pd.DataFrame) -> Array:
+    with np.errstate(invalid="ignore"):  # of two infinite values the difference is NaN
+        difference: Array = values.to_numpy(float) - reference.to_numpy(float)
+    return difference
 
 
 def bootstrap_means(differences: Array, draws: int = DRAWS, seed: int = 0) -> Array:
@@ -236,7 +248,7 @@ def paired_difference(
 ) -> Difference:
     """Difference of a row to its table's reference row, from two `matrix` frames.
 
-    NaN throughout where either was not measured.
+    NaN throughout where either was not measured, or a value is infinite.
 
     Raises:
         DDNetError: the two cannot be paired.
@@ -245,8 +257,10 @@ def paired_difference(
         return Difference(np.nan, np.nan, np.nan, np.nan, 0, 0)
     differences = pair(values, reference)
     n_seeds, n_images = differences.shape
-    if np.isnan(differences).any():
+    if not np.isfinite(differences).all():
         return Difference(np.nan, np.nan, np.nan, np.nan, n_seeds, n_images)
+    mean, improved = float(differences.mean()), share_improved(differences, metric in HIGHER_IS_BETTER)
+    if n_images < 2:  # resampled, it gives an interval of no width, as if it were known exactly
+        return Difference(mean, np.nan, np.nan, improved, n_seeds, n_images)
     low, high = interval(differences, draws, seed)
-    improved = share_improved(differences, metric in HIGHER_IS_BETTER)
-    return Difference(float(differences.mean()), low, high, improved, n_seeds, n_images, signed_rank(differences))
+    return Difference(mean, low, high, improved, n_seeds, n_images, signed_rank(differences))

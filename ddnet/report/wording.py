@@ -10,6 +10,7 @@ TRIAL_NOTE = (
     "A trial on a few scenes of each split: these numbers mean nothing. For numbers, leave data.trial out and run all "
     "350 training, 74 validation and 76 test scenes of DPDD and the 50 of RealDOF."
 )
+NOT_FINITE = "the PSNR of an image is not a finite number, as of one that equals its target"
 NO_TRUE_DEPTH = "There is no row with true depth: it is not known for photographs."
 _MONODEPTH2_PUBLISHED = (
     "The depth maps come from Monodepth2's published weights (Niantic), which are licensed for non-commercial use "

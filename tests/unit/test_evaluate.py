@@ -18,7 +18,6 @@ from torch import nn
 from ddnet.data.index import Scene, describe_pair
 from ddnet.engine.evaluate import (
     ModelRestorer,
-    best_device,
     evaluate,
     gate_maps,
     write_evaluation,
@@ -32,6 +31,7 @@ from ddnet.metrics import build_metrics
 from ddnet.metrics._base import Metric
 from ddnet.models.ddnet import DDNet
 from ddnet.report.collect import read_images
+from ddnet.tensors import best_device
 
 COLUMNS = "dataset,scene,location,psnr,psnr_8bit,ssim,mae,lpips_alex,lpips_squeeze"
 H, W = 21, 37

@@ -157,7 +157,7 @@ def test_the_first_seed_of_each_variant_is_shown(small: SmallPage) -> None:
 def test_a_damaged_table_is_not_embedded(table: Path, old: str, new: str, words: str) -> None:
     assert read_table(table).title.startswith("Table 3.")
     table.write_text(table.read_text(encoding="utf-8").replace(old, new, 1), encoding="utf-8")
-    with pytest.raises(DDNetError, match=rf"table3\.html: .*{re.escape(words)}.*; move it aside and run"):
+    with pytest.raises(DDNetError, match=rf"table3\.html: .*{re.escape(words)}.*; make the tables again: snakemake"):
         read_table(table)
 
 

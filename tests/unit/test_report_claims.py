@@ -121,5 +121,5 @@ def test_the_terminal_shows_every_claim_its_verdict_and_interval(evidence: Evide
 def test_another_file_is_refused_in_one_line(tmp_path: Path) -> None:
     file = tmp_path / "tableS3_claims.csv"
     file.write_text("key,label\nrcab,RCAB\n")
-    with pytest.raises(DDNetError, match="not the table of claims .*; move it aside"):
+    with pytest.raises(DDNetError, match="not the table of claims .*; make the tables again"):
         claims_text(file)

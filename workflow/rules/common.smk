@@ -8,10 +8,12 @@ sys.dont_write_bytecode = True
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 from ddnet.config import (
+    given,
     load_baselines,
     load_settings,
     load_sources,
     load_variants,
+    named_files,
     source_of,
     validate_settings,
 )
@@ -49,18 +51,17 @@ def make_plan():
     `--config variants_file=... baselines_file=... sources_file=...` name other tables than those of workflow/config.
     """
     try:
-        variants_file = config.pop("variants_file", None)
-        baselines_file = config.pop("baselines_file", None)
-        sources_file = config.pop("sources_file", None)
-        if "preset" in config:
-            settings = validate_settings(config, "configuration")
-        else:
-            settings = load_settings(CONFIG_FOLDER / "embedded.yaml", config)
-        sources = load_sources(Path(sources_file or CONFIG_FOLDER / "sources.yaml"))
-        variants = load_variants(Path(variants_file or CONFIG_FOLDER / "variants.yaml"))
-        baselines = load_baselines(
-            Path(baselines_file or CONFIG_FOLDER / "baselines.yaml")
+        said = given(
+            workflow.config_settings.configfiles, workflow.config_settings.config_args
         )
+        sources_file, variants_file, baselines_file = named_files(said, CONFIG_FOLDER)
+        if "preset" in said:
+            settings = validate_settings(said, "configuration")
+        else:
+            settings = load_settings(CONFIG_FOLDER / "embedded.yaml", said)
+        sources = load_sources(sources_file)
+        variants = load_variants(variants_file)
+        baselines = load_baselines(baselines_file)
         plan = Plan(settings, variants, baselines)
         for name in plan.items:
             source_of(name, sources)

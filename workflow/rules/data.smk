@@ -119,6 +119,7 @@ rule fetch_weights:
     threads: CORES_PER_CPU
     params:
         code=PLAN.code(["ddnet.weights"], script="fetch_weights"),
-        trunks=PLAN.trunks,
+        required=PLAN.required_trunks,
+        optional=PLAN.optional_trunks,
     script:
         "../scripts/fetch_weights.py"

@@ -1,3 +1,5 @@
+# Pretrained trunks are fetched where something uses them.
+METRIC_WEIGHTS = "data/weights/fetched.json" if PLAN.metric_trunks else []
 METRIC_MODULES = [f"ddnet.metrics.{name}" for name in PLAN.settings.evaluation.metrics]
 
 
@@ -9,7 +11,7 @@ rule evaluate:
         manifest="results/runs/{preset}/{variant}-seed{seed}/manifest.json",
         complexity="results/complexity/{preset}/{variant}.json",
         depth=run_depth,
-        weights="data/weights/fetched.json",
+        weights=METRIC_WEIGHTS,
     output:
         images="results/runs/{preset}/{variant}-seed{seed}/per_image.csv",
         timing="results/runs/{preset}/{variant}-seed{seed}/timing.csv",

@@ -206,5 +206,8 @@ onsuccess:
     from ddnet.report.claims import claims_text
 
     claims = Path(f"results/tables/{PLAN.settings.preset}/tableS3_claims.csv")
-    if claims.is_file():
-        print(claims_text(claims))
+    try:
+        if claims.is_file():
+            print(claims_text(claims))
+    except DDNetError as error:  # the run itself is finished
+        print(f"note: {error}")

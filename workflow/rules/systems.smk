@@ -7,7 +7,8 @@ def training_inputs(wildcards):
     inputs = {"index": "data/{preset}/index.csv"}
     if "patches" in system_needs(wildcards.system):
         inputs["patches"] = "data/{preset}/patches/patches.csv"
-        inputs["trunks"] = "data/weights/fetched.json"
+        if PLAN.trunk_of(wildcards.system):
+            inputs["trunks"] = "data/weights/fetched.json"
     return inputs
 
 
@@ -81,7 +82,7 @@ rule count_system:
 rule evaluate_baseline:
     input:
         index="data/{preset}/index.csv",
-        weights="data/weights/fetched.json",
+        weights=METRIC_WEIGHTS,
         learned=lambda wildcards: learned_weights(
             PLAN.baselines[wildcards.baseline].system
         ),

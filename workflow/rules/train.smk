@@ -4,7 +4,11 @@ rule train:
         patches="data/{preset}/patches/patches.csv",
         depth=run_depth,
         patch_depth=run_patch_depth,
-        weights="data/weights/fetched.json",
+        weights=(
+            "data/weights/fetched.json"
+            if PLAN.settings.training.perceptual.weight
+            else []
+        ),
     output:
         model="results/runs/{preset}/{variant}-seed{seed}/model.pt",
         history="results/runs/{preset}/{variant}-seed{seed}/history.csv",
@@ -36,6 +40,7 @@ rule measure_complexity:
         "results/complexity/{preset}/{variant}.json",
     log:
         "logs/{preset}/measure_complexity/{variant}.log",
+    priority: 100  # it tells at once what is wrong with a network
     threads: CORES_PER_CPU
     params:
         settings=PLAN.part("complexity"),

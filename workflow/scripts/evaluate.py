@@ -9,7 +9,6 @@ from ddnet.engine.checkpoint import discard_state, load_run
 from ddnet.engine.estimate_depth import DepthStore
 from ddnet.engine.evaluate import (
     ModelRestorer,
-    best_device,
     evaluate,
     write_evaluation,
     write_gate_maps,
@@ -18,10 +17,11 @@ from ddnet.engine.evaluate import (
 )
 from ddnet.job import workflow_job
 from ddnet.metrics import build_metrics
-from ddnet.plan import job_threads
+from ddnet.plan import WEIGHTS, job_threads
 from ddnet.provenance import Stopwatch
 from ddnet.report.inputs import variant_infos
 from ddnet.report.model_card import write_model_card
+from ddnet.tensors import best_device
 
 job = snakemake
 torch.set_num_threads(job_threads(job.threads))
@@ -33,7 +33,7 @@ with workflow_job(job):
     scenes = read_index(job.input.index, split="test")
     panels = panel_scenes(scenes, spec["panels"])
     device = best_device()
-    metrics, unavailable = build_metrics(spec["metrics"], Path(job.input.weights).parent, str(device))
+    metrics, unavailable = build_metrics(spec["metrics"], WEIGHTS, str(device))
     restorer = ModelRestorer(run.model, device)
     rows = evaluate(restorer, scenes, depths, metrics, out, spec["save"], {scene.key for scene in panels})
     write_gate_maps(restorer.model, panels, depths, out)

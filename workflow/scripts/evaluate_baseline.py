@@ -8,18 +8,18 @@ from baselines import build
 from ddnet.config import Baseline
 from ddnet.data.index import panel_scenes, read_index
 from ddnet.engine.checkpoint import discard_state
-from ddnet.engine.evaluate import best_device, evaluate, write_evaluation, write_per_image, write_timing
+from ddnet.engine.evaluate import evaluate, write_evaluation, write_per_image, write_timing
 from ddnet.job import workflow_job
 from ddnet.metrics import build_metrics
-from ddnet.plan import job_threads
+from ddnet.plan import WEIGHTS, job_threads
 from ddnet.provenance import Stopwatch
+from ddnet.tensors import best_device
 
 job = snakemake
 torch.set_num_threads(job_threads(job.threads))
 with workflow_job(job):
     watch, spec, baseline = Stopwatch(), job.params.evaluation, Baseline(**job.params.baseline)
-    weights = Path(job.input.weights).parent
-    metrics, unavailable = build_metrics(spec["metrics"], weights, str(best_device()))
+    metrics, unavailable = build_metrics(spec["metrics"], WEIGHTS, str(best_device()))
     scenes, rows = read_index(job.input.index, split="test"), []
     learned = Path(job.input.learned) if job.input.learned else None
     if learned:

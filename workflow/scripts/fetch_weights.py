@@ -10,5 +10,5 @@ job = snakemake
 with workflow_job(job):
     folder = Path(job.output.manifest).parent
     # The manifest itself is not declared, or Snakemake would delete it, and with it the knowledge of what is there.
-    fetched = fetch_weights(required=["alexnet", *job.params.trunks], optional=["squeezenet1_1"], folder=folder)
+    fetched = fetch_weights(required=job.params.required, optional=job.params.optional, folder=folder)
     write_json(job.output.manifest, fetched)

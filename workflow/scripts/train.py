@@ -11,7 +11,7 @@ from ddnet.engine.train_processes import train_in_processes
 from ddnet.files import sha256
 from ddnet.gpu import devices_per_training
 from ddnet.job import workflow_job
-from ddnet.plan import job_threads
+from ddnet.plan import WEIGHTS, job_threads
 from ddnet.report.mlflow_live import Training as Reported
 from ddnet.report.mlflow_live import live
 
@@ -29,7 +29,7 @@ with workflow_job(job):
         validation=read_index(job.input.index, split="val"),
         depth=Path(job.input.depth).parent if job.input.depth else None,
         patch_depth=Path(per_patch) if per_patch else None,
-        weights=Path(job.input.weights).parent,
+        weights=WEIGHTS,
         stamp={
             "code_digest": job.params.code,
             "data_digest": sha256(job.input.index)[:12],

@@ -8,7 +8,7 @@ from baselines import train
 from ddnet.data.index import read_index
 from ddnet.files import write_json
 from ddnet.job import workflow_job
-from ddnet.plan import job_threads
+from ddnet.plan import WEIGHTS, job_threads
 from ddnet.provenance import Stopwatch
 
 job = snakemake
@@ -16,8 +16,8 @@ torch.set_num_threads(job_threads(job.threads))
 with workflow_job(job):
     watch, out = Stopwatch(), Path(job.output.weights)
     learned_on, val = (read_index(job.input.index, split=split) for split in ("train", "val"))
-    inputs = {name: Path(job.input.get(name)).parent for name in ("patches", "trunks") if job.input.get(name)}
-    inputs |= {"stamp": job.params.code} if inputs else {}
+    patches = job.input.get("patches")
+    inputs = {"patches": Path(patches).parent, "trunks": WEIGHTS, "stamp": job.params.code} if patches else {}
     scores = train(job.wildcards.system, learned_on, val, out, job.params.training, inputs)
     record = {"weights": "train", "training": job.params.training, "scores": scores}
     write_json(job.output.manifest, record | {"provenance": watch.manifest(code_digest=job.params.code)})

@@ -48,7 +48,7 @@ function element(tag, name, ...children) {
   return made;
 }
 
-const decibels = (value) => (value === undefined || value === null ? "" : `${value.toFixed(2)} dB`);
+const decibels = (value) => (value === undefined || value === null ? "" : `${value === Infinity ? "∞" : value.toFixed(2)} dB`);
 
 function gallery(data) {
   const chosen = Object.fromEntries(["left", "right", "dataset", "order"].map((id) => [id, document.getElementById(id)]));
@@ -138,12 +138,13 @@ function gallery(data) {
       const known = data.methods.filter((method) => scene.psnr[method.name] !== undefined);
       known.sort((a, b) => scene.psnr[b.name] - scene.psnr[a.name]);
       const values = known.map((method) => scene.psnr[method.name]);
-      const lowest = Math.min(...values) - 0.5;
-      const span = Math.max(...values) - lowest || 1;
+      const finite = values.filter(Number.isFinite);
+      const lowest = Math.min(...finite) - 0.5;
+      const span = Math.max(...finite) - lowest || 1;
       ranks.replaceChildren(...known.map((method) => {
         const value = scene.psnr[method.name];
         const row = element("li", method.name === chosen.right.value ? "shown" : "", element("span", "", method.label), element("span", "", decibels(value)));
-        row.style.setProperty("--share", `${(100 * (value - lowest)) / span}%`);
+        row.style.setProperty("--share", value === Infinity ? "100%" : `${(100 * (value - lowest)) / span}%`);
         return row;
       }));
     }
@@ -165,7 +166,7 @@ function gallery(data) {
     }
     place.replaceChildren(...shown.map(({ made }) => made));
     shown.forEach(({ update }) => update());
-    const gains = shown.map(({ scene }) => gain(scene)).filter((value) => !Number.isNaN(value));
+    const gains = shown.map(({ scene }) => gain(scene)).filter(Number.isFinite);
     const mean = gains.reduce((sum, value) => sum + value, 0) / gains.length;
     summary.textContent = gains.length
       ? `${shown.length} scenes, mean ${mean < 0 ? "−" : "+"}${Math.abs(mean).toFixed(2)} dB, better on ${gains.filter((value) => value > 0).length}`
@@ -185,6 +186,7 @@ function unfold() {
 
 document.querySelectorAll("details.table table").forEach(makeSortable);
 const stored = document.getElementById("data");
-if (stored) gallery(JSON.parse(stored.textContent));
+// JSON has no infinity, which the PSNR of a picture that equals its target is.
+if (stored) gallery(JSON.parse(stored.textContent, (_, value) => (value === "∞" ? Infinity : value)));
 window.addEventListener("hashchange", unfold);
 unfold();
