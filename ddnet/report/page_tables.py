@@ -12,7 +12,7 @@ from typing import Any
 from ddnet.errors import DDNetError
 from ddnet.report.claims import UNMEASURED
 from ddnet.report.collect import read_frame
-from ddnet.report.formats import format_number
+from ddnet.report.wording import format_number
 
 FIX = "delete it and run the workflow again"
 _MAIN, _END = "<main>\n", "</main>"

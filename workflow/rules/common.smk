@@ -222,9 +222,10 @@ def figure_files(studies):
 
 
 def study_files(study):
-    """Tables and figures of one study."""
+    """Tables, figures and model cards of one study."""
     tables = [name for name, shown in TABLES.items() if shown == study]
-    return table_files(tables) + figure_files([study])
+    cards = run_files(PLAN.study_variants(study), "model_card.md")
+    return table_files(tables) + figure_files([study]) + cards
 
 
 def run_files(names, file):

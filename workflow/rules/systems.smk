@@ -31,7 +31,7 @@ rule train_system:
     params:
         training=lambda wildcards: PLAN.training_of(wildcards.system),
         code=lambda wildcards: PLAN.code(
-            [f"baselines.{wildcards.system}"], script="train_system"
+            "train_system", [f"baselines.{wildcards.system}"]
         ),
     script:
         "../scripts/train_system.py"
@@ -50,7 +50,7 @@ rule import_system:
     threads: CORES_PER_CPU
     params:
         code=lambda wildcards: PLAN.code(
-            [f"baselines.{wildcards.system}"], script="import_system"
+            "import_system", [f"baselines.{wildcards.system}"]
         ),
     script:
         "../scripts/import_system.py"
@@ -68,11 +68,7 @@ rule count_system:
         system=lambda wildcards: PLAN.baselines[wildcards.baseline].system,
         size=PLAN.settings.complexity.size,
         code=lambda wildcards: PLAN.code(
-            [
-                "baselines.complexity",
-                f"baselines.{PLAN.baselines[wildcards.baseline].system}",
-            ],
-            script="count_system",
+            "count_system", [f"baselines.{PLAN.baselines[wildcards.baseline].system}"]
         ),
     script:
         "../scripts/count_system.py"
@@ -102,12 +98,11 @@ rule evaluate_baseline:
         evaluation=PLAN.part("evaluation")["evaluation"],
         baseline=lambda wildcards: dumped_baselines([wildcards.baseline])[0],
         code=lambda wildcards: PLAN.code(
+            "evaluate_baseline",
             [
-                "ddnet.engine.evaluate",
                 f"baselines.{PLAN.baselines[wildcards.baseline].system}",
                 *METRIC_MODULES,
             ],
-            script="evaluate_baseline",
         ),
     script:
         "../scripts/evaluate_baseline.py"

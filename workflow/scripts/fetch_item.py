@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from ddnet.config import DpddData, Item
-from ddnet.engine.fetch_data import folder_of, sized, wanted_files, write_fetched
-from ddnet.fetch import fetch_item
+from ddnet.engine.fetch_data import folder_of, sized, wanted_files
+from ddnet.fetch import fetch_item, write_fetched
 from ddnet.job import workflow_job
 
 job = snakemake
