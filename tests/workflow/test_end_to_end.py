@@ -24,7 +24,7 @@ from projects import copy_project, planned, snakemake
 
 from ddnet.cli import CONFIG
 from ddnet.config import load_baselines, load_settings, load_variants
-from ddnet.job import content_digest
+from ddnet.contents import content_digest
 from ddnet.places import ROOT
 from ddnet.plan import Plan
 

@@ -81,7 +81,9 @@ rule evaluate_baseline:
         learned=lambda wildcards: learned_weights(
             PLAN.baselines[wildcards.baseline].system
         ),
-        pictures=lambda wildcards: FINISHED[wildcards.baseline],
+        pictures=lambda wildcards: (
+            listing_of(wildcards.baseline) if FINISHED[wildcards.baseline] else []
+        ),
     output:
         images="results/runs/{preset}/{baseline}/per_image.csv",
         timing="results/runs/{preset}/{baseline}/timing.csv",
