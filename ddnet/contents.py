@@ -129,14 +129,19 @@ class _Made:
     beside: list[str]
 
 
-def put_times_right(places: Iterable[Path], contents: Contents) -> None:
+def put_times_right(places: Iterable[Path], contents: Contents, given: Iterable[Path] = ()) -> None:
     """Set the times of files that jobs made by what these were made of, as their manifests say.
 
-    Files that no manifest tells of keep theirs; where times cannot be set, all do.
+    No file keeps a time to come, as one does that was unpacked in another time zone: Snakemake fails where an input is
+    newer than what was just made of it. Other files that no manifest tells of keep theirs; where times cannot be set,
+    all do.
 
     Args:
         places: folders with manifests at any depth, or manifests; what they name is relative to the working directory.
+        given: files that came with the project and are inputs of jobs.
     """
+    with suppress(OSError):
+        _leave_the_future(given)
     found = [path for place in places for path in ([place] if place.is_file() else place.rglob("*manifest.json"))]
     jobs = [made for made in map(_read_made, found) if made]
     maker = {name: number for number, made in enumerate(jobs) for name in made.outputs}
@@ -167,10 +172,9 @@ def _is_inside(name: str) -> bool:
 
 
 def _settle(made: _Made, contents: Contents) -> None:
-    outputs, now = [_timed(name) for name in made.outputs], time.time_ns()
+    outputs = [_timed(name) for name in made.outputs]
     alike = outputs + [path for path in map(Path, made.beside) if path.is_file()]
-    # Unpacked in another time zone, a file may come from the future; Snakemake takes none that is newer than its users.
-    _set_times([path for path in alike if _time(path) > now], now)
+    _leave_the_future([*map(Path, made.inputs), *alike])
     if not made.inputs:
         return
     newest = max(_time(Path(name)) for name in made.inputs)
@@ -178,6 +182,11 @@ def _settle(made: _Made, contents: Contents) -> None:
         _set_times([path for path in alike if _time(path) < newest], newest)
     elif min(map(_time, outputs)) >= newest:
         _set_times(outputs[:1], newest - SECOND_NS)
+
+
+def _leave_the_future(paths: Iterable[Path]) -> None:
+    now = time.time_ns()
+    _set_times([path for path in paths if _time(path) > now], now)
 
 
 def _time(path: Path) -> int:

@@ -39,6 +39,8 @@ from ddnet.report.mlflow_move import relocate
 from ddnet.stopping import wait_for_job
 
 CONFIG_FOLDER = Path(workflow.basedir) / "workflow" / "config"
+# Relative, as all that a job is told of: a folder that is moved has nothing to do.
+PRINTED = Path(os.path.relpath(Path(workflow.basedir) / "results" / "paper"))
 
 # On shared cores OpenMP's default spinning slows a step up to nineteen times; a short spin costs next to nothing.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -109,6 +111,7 @@ def look_at_contents():
         put_times_right(
             [data, Path("data/weights"), *Path("results").glob(f"*/{preset}*")],
             contents,
+            PRINTED.iterdir(),
         )
         with suppress(sqlite3.Error):  # the export says what is wrong with it
             relocate()

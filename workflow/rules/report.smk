@@ -1,8 +1,6 @@
 report: "../report/workflow.rst"
 
 
-# Relative, as all that a job is told of: a folder that is moved has nothing to do.
-PRINTED = Path(os.path.relpath(Path(workflow.basedir) / "results" / "paper"))
 PAGE_ASSETS = ROOT / "ddnet" / "report" / "assets"
 
 
