@@ -71,9 +71,7 @@ def test_pictures_that_the_index_has_just_read_are_not_read_again(
     require_unchanged_since(index, [source], Contents(known))
     known.write_text(re.sub(r'"[0-9a-f]{64}"', '"remembered"', known.read_text()))
     later(index.with_name("0.png"), -50)
-    with pytest.raises(
-        DDNetError, match=r"0-target\.png: changed or gone"
-    ):
+    with pytest.raises(DDNetError, match=r"0-target\.png: changed or gone"):
         require_unchanged_since(index, [source], Contents(known))
 
 
