@@ -108,11 +108,10 @@ def look_at_contents():
         for baseline, pictures in {None: PICTURES, **FINISHED}.items():
             if pictures:
                 write_listing(Path(listing_of(baseline)), pictures, contents)
-        put_times_right(
-            [data, Path("data/weights"), *Path("results").glob(f"*/{preset}*")],
-            contents,
-            PRINTED.iterdir(),
-        )
+        made = [data, Path("data/weights")]
+        for folder in Path("results").glob("*"):
+            made += [folder / preset, folder / f"{preset}.manifest.json"]
+        put_times_right(made, contents, PRINTED.glob("*.csv"))
         with suppress(sqlite3.Error):  # the export says what is wrong with it
             relocate()
         rendered = [data / "scenes.json"]
