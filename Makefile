@@ -69,6 +69,7 @@ release: $(VENV)/installed ## train the networks that the package carries, and t
 	$(BIN)/ddnet release
 
 ui: $(VENV)/installed ## browse the runs in MLflow
+	$(BIN)/python -m ddnet.report.mlflow_move
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///results/mlflow.db --workers 1
 
 install: $(VENV)/installed

@@ -20,11 +20,15 @@ from ddnet.errors import DDNetError
 
 PACKAGES = ("ddnet", "baselines")
 
-# A change in these changes no number by itself: settings reach the jobs as parameters, and the rest is bookkeeping.
-_NOT_DIGESTED = frozenset(
+# No change in these modules and folders changes a number: settings reach the jobs as parameters, a file that is fetched
+# is known by its SHA-256, and the rest is bookkeeping, messages, and what is shown while a job is at work.
+_NOT_DIGESTED = tuple(
     f"ddnet.{name}"
-    for name in ("config", "plan", "plan_systems", "places", "code_digest", "provenance", "registry", "errors")
-)
+    for name in (
+        "code_digest", "config", "contents", "depth._preview", "errors", "fetch", "gpu", "job", "log", "memory",
+        "only_run", "places", "plan", "plan_systems", "provenance", "registry", "report.mlflow_live", "stopping",
+    )
+)  # fmt: skip
 
 
 def digest(files: Iterable[Path]) -> str:
@@ -32,25 +36,32 @@ def digest(files: Iterable[Path]) -> str:
     return hashlib.sha256("".join(_read(file).digest for file in files).encode()).hexdigest()[:12]
 
 
-def closure(root: Path, modules: Sequence[str]) -> list[Path]:
-    """Files of the modules and of all that they import at module level from the packages under `root`, sorted.
+def closure(root: Path, modules: Sequence[str], script: Path | None = None) -> list[Path]:
+    """Files of the modules and of all that they import at module level from the packages under `root`.
 
-    A module from elsewhere, such as an outside fusion's, is followed within its own package as well.
+    In the order of the modules' names: where the packages and the script lie must not matter to a digest of all.
+
+    A module from elsewhere, such as an outside fusion's, is followed within its own package as well. With a script,
+    that file and all that it imports are among them.
     """
-    seen: dict[str, Path] = {}
-    queue = list(modules)
+    seen: dict[str, Path] = {"": script} if script else {}
+    queue = [*modules, *(_read(script).imports if script else ())]
     packages = {*PACKAGES, *(module.split(".")[0] for module in modules)}
     while queue:
         module = queue.pop()
-        if module in seen or module in _NOT_DIGESTED:
+        if module in seen or module.split(".")[0] not in packages or _is_left_out(module):
             continue
         file = _file_of(root, module)
         if file is not None:
             seen[module] = file
             package = module if file.name == "__init__.py" else module.rpartition(".")[0]
             names = [resolve_name(name, package) for name in _read(file).imports if package or name[0] != "."]
-            queue += [name for name in names if name.split(".")[0] in packages]
-    return sorted(set(seen.values()))
+            queue += names
+    return list(dict.fromkeys(seen[module] for module in sorted(seen)))
+
+
+def _is_left_out(module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in _NOT_DIGESTED)
 
 
 def declared_needs(file: Path, name: str = "needs") -> frozenset[str]:

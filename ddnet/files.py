@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -115,12 +115,6 @@ def expanded(path: str | os.PathLike[str]) -> Path:
 def listable(name: str) -> bool:
     """Whether a name may stand in a table: all but control characters, Unicode's directions, and bytes of no UTF-8."""
     return not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") or char in _TURNING for char in name)
-
-
-def links_to(files: Iterable[str | os.PathLike[str]]) -> dict[str, str]:
-    """The links on the way to files, and the files that are links: path -> where it points, as it is written there."""
-    paths = {each for file in map(Path, files) for each in (file, *file.parents)}
-    return {str(path): str(path.readlink()) for path in sorted(paths) if path.is_symlink()}
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from ddnet.files import sha256, write_json
+from ddnet.contents import content_digest, joint_digest
+from ddnet.files import write_json
 from ddnet.gpu import own_gpus
 from ddnet.log import job_log
 from ddnet.only_run import leave_with_main
 from ddnet.plan import job_threads
 from ddnet.provenance import Stopwatch, stable_hash, startup_s
 
-HASHED_BYTES = 64 * 1024**2  # a larger file, such as the stacked training images, counts by its size
 OWN = "manifest.json"
 
 
@@ -64,8 +63,9 @@ def _facts(job: Any, outputs: list[str]) -> dict[str, Any]:
         "seed": None if seed is None else int(seed),
         "config_hash": stable_hash({name: value for name, value in params.items() if name != "code"}),
         "code_digest": params.get("code"),
-        "data_digest": _together(inputs),
+        "data_digest": joint_digest(inputs),
         "inputs": [_shown(path) for path in inputs],
+        "log": str(job.log),
         "outputs": {_shown(path): content_digest(path) for path in outputs},
     }
 
@@ -74,16 +74,3 @@ def _shown(path: str) -> str:
     """A path below the working directory as it is; of any other, such as a copy of DPDD at hand, the name alone."""
     relative = os.path.relpath(path)
     return Path(path).name if relative.startswith("..") else relative
-
-
-def content_digest(path: str) -> str:
-    """SHA-256 of a file; its size where it is large, and of a folder that it is one."""
-    if not Path(path).is_file():
-        return "folder"
-    size = Path(path).stat().st_size
-    return sha256(path) if size <= HASHED_BYTES else f"{size} bytes"
-
-
-def _together(paths: Iterable[str]) -> str:
-    """One digest of the contents of several files: 12 hexadecimal digits."""
-    return hashlib.sha256("".join(map(content_digest, paths)).encode()).hexdigest()[:12]

@@ -262,14 +262,17 @@ class Plan(ComparedSystems):
         local = getattr(self.settings.data, item, None) if self.settings.data.kind == "dpdd" else None
         return str(local) if local else None
 
-    def code(self, modules: Sequence[str], variant: str | None = None, script: str | None = None) -> str:
-        """Digest of the code behind a job: the given modules, all they import from this package, and its script.
+    def code(self, script: str, modules: Sequence[str] = (), variant: str | None = None) -> str:
+        """Digest of the code behind a job: its script and all that this imports from here.
 
-        Comments, docstrings and layout do not count. With a variant, the network's own files are added, so that
-        editing one fusion concerns only the variants that use it.
+        Comments, docstrings and layout do not count.
+
+        Args:
+            modules: those that the script finds by a name in the settings, such as a metric.
+            variant: its network's own files are added: editing one fusion concerns only the variants that use it.
         """
-        files = closure(ROOT, [*modules, *(self._model_modules(variant) if variant else [])])
-        return digest([*files, PROJECT / "workflow" / "scripts" / f"{script}.py"] if script else files)
+        file = PROJECT / "workflow" / "scripts" / f"{script}.py"
+        return digest(closure(ROOT, [*modules, *(self._model_modules(variant) if variant else [])], file))
 
     def _model_modules(self, variant: str) -> list[str]:
         chosen = self.variants[variant]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Container, Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ddnet.contents import Contents
 from ddnet.data.index import Scene, read_index
 from ddnet.errors import DDNetError
-from ddnet.files import links_to, sha256
+from ddnet.files import sha256
 
 
 def require_unchanged(scene: Scene) -> None:
@@ -25,14 +26,13 @@ def require_unchanged(scene: Scene) -> None:
             )
 
 
-def require_unchanged_since(index: Path, made_from: Sequence[Path]) -> None:
+def require_unchanged_since(index: Path, made_from: Sequence[Path], contents: Contents) -> None:
     """Refuse results of pictures that were changed, replaced or removed after they were indexed.
-
-    Costs a look at each file's date; only what is newer than the index is read.
 
     Args:
         index: the index of scenes; where there is none yet, nothing is to be refused.
         made_from: what it was made from; while that is missing or newer, the index is about to be made anew.
+        contents: what is known of the pictures; only those are read that may have changed since.
 
     Raises:
         DDNetError: says how many, the first of them, and both ways out.
@@ -42,8 +42,10 @@ def require_unchanged_since(index: Path, made_from: Sequence[Path]) -> None:
     made = index.stat().st_mtime_ns
     if any(not path.is_file() or path.stat().st_mtime_ns > made for path in made_from):
         return
-    aside = links_to([index])  # where the project itself lies
-    changed = [path for scene in read_index(index) for path in _changed(scene, made, aside)]
+    files = [file for scene in read_index(index) for file in _files(scene)]
+    with ThreadPoolExecutor() as pool:
+        same = pool.map(lambda file: file[0].is_file() and contents.digest(file[0]) == file[1], files)
+        changed = [path for (path, _), kept in zip(files, same, strict=True) if not kept]
     if changed:
         raise DDNetError(
             f"{changed[0]}: changed or gone since it was indexed, as are {len(changed) - 1} other pictures; results "
@@ -51,18 +53,21 @@ def require_unchanged_since(index: Path, made_from: Sequence[Path]) -> None:
         )
 
 
-def _changed(scene: Scene, made: int, aside: Container[str]) -> list[Path]:
+def remember_pictures(scenes: Iterable[Scene], contents: Contents, read_ns: int) -> None:
+    """Save the digests of pictures that were just indexed, so that none is read again to look for changes.
+
+    Args:
+        read_ns: when the first of them was read, in ns of the epoch.
+    """
+    for scene in scenes:
+        for path, digest in _files(scene):
+            contents.remember(path, digest, read_ns)
+    contents.save()
+
+
+def _files(scene: Scene) -> list[tuple[Path, str]]:
+    """A scene's pictures with their digests in the index."""
     files = [(scene.image, scene.image_sha256), (scene.target, scene.target_sha256)]
     if scene.views:
         files += list(zip(scene.views, (scene.left_sha256, scene.right_sha256), strict=True))
-    return [
-        path
-        for path, digest in files
-        if not path.is_file() or (_changed_ns(path, aside) > made and sha256(path) != digest)
-    ]
-
-
-def _changed_ns(path: Path, aside: Container[str]) -> int:
-    """When a file was changed last, or a link on the way to it, which may lead to an older one now."""
-    links = [os.lstat(link).st_mtime_ns for link in links_to([path]) if link not in aside]
-    return max(path.stat().st_mtime_ns, *links, 0)
+    return files

@@ -1,4 +1,4 @@
-"""What a preset has to fetch: which files make up each item, where they are kept, and the record of where they lie."""
+"""What a preset has to fetch: which files make up each item, and where they are kept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from ddnet.config import DpddData, FolderData, Item
 from ddnet.data.dpdd import index_dpdd, wanted_dpdd
@@ -15,8 +14,7 @@ from ddnet.data.index import Scene
 from ddnet.data.realdof import index_realdof, wanted_realdof
 from ddnet.depth._wanted import wanted_depth_anything, wanted_monodepth2
 from ddnet.errors import DDNetError
-from ddnet.fetch import Fetched, Wanted, by_name
-from ddnet.files import read_json, write_json
+from ddnet.fetch import Fetched, Wanted, by_name, read_fetched
 
 log = logging.getLogger(__name__)
 
@@ -77,26 +75,6 @@ def sized(name: str, item: Item, data: DpddData | None = None) -> Item:
     return item.model_copy(update={"gigabytes": item.gigabytes * max(1.0, wanted_files(name, data).needed / usual)})
 
 
-def write_fetched(path: str | Path, fetched: Fetched) -> None:
-    """Record where the files of an item lie, and their digests."""
-    files = {name: str(file) for name, file in fetched.files.items()}
-    write_json(path, {"source": fetched.source, "files": files, "digests": fetched.digests})
-
-
-def read_fetched(path: str | Path) -> Fetched:
-    """Read the record that `write_fetched` made."""
-    record = read_json(path, fix := "move it aside and fetch again")
-    texts = [record.get("source"), *(item for key in ("files", "digests") for item in _texts(record.get(key)))]
-    if not all(isinstance(text, str) and "\0" not in text for text in texts):
-        raise DDNetError(f"{path}: not the record of a fetch; {fix}")
-    return Fetched(record["source"], {name: Path(file) for name, file in record["files"].items()}, record["digests"])
-
-
-def _texts(value: Any) -> list[Any]:
-    """The values of an object; of anything else one that is no text."""
-    return list(value.values()) if isinstance(value, dict) else [None]
-
-
 def _read_present(item: str, path: Path) -> Fetched:
     """Read a record whose files are all still there; Snakemake knows the record only, and would not fetch again."""
     fetched = read_fetched(path)
@@ -106,13 +84,6 @@ def _read_present(item: str, path: Path) -> Fetched:
             "put them back, or fetch them again: snakemake with --forcerun fetch_item"
         )
     return fetched
-
-
-def network_path(fitted: str | Path | None, record: str | Path | None) -> Path | None:
-    """Weights of a depth network: the fitted file, or the folder that a record names; None where there is neither."""
-    if fitted:
-        return Path(fitted)
-    return next(iter(read_fetched(record).files.values())).parent if record else None
 
 
 def index_photographs(data: DpddData | FolderData, fetched: Mapping[str, Path]) -> list[Scene]:

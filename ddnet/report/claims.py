@@ -14,7 +14,6 @@ from ddnet.errors import DDNetError
 from ddnet.report.collect import LOCATIONS, UNDEFINED, read_frame
 from ddnet.report.evidence import Evidence
 from ddnet.report.footnotes import footnotes, provenance_line
-from ddnet.report.formats import MISSING
 from ddnet.report.layout import Column, Table
 from ddnet.report.statistics import (
     Array,
@@ -27,7 +26,7 @@ from ddnet.report.statistics import (
     pooled_seeds,
     precision,
 )
-from ddnet.report.wording import NOT_FINITE, display_name
+from ddnet.report.wording import MISSING, NOT_FINITE, display_name
 
 SUPPORTED, CONTRADICTED, UNRESOLVED, UNMEASURED = "supported", "contradicted", "not resolved", "not measured"
 SIGNIFICANT = 0.05

@@ -10,11 +10,10 @@ import numpy as np
 
 from ddnet.errors import DDNetError
 from ddnet.report.collect import VariantInfo
-from ddnet.report.formats import MISSING, format_number
 from ddnet.report.rows import depth_rows
 from ddnet.report.statistics import Array, interval, matrix, pair
 from ddnet.report.style import GREY, PALETTE, TEXT_WIDTH, house_style, new_figure, save
-from ddnet.report.wording import display_name
+from ddnet.report.wording import MISSING, display_name, format_number
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from ddnet.errors import DDNetError
 from ddnet.images import read_image
 from ddnet.report.defocus import TRUE, MapSource, read_map
-from ddnet.report.formats import format_number
 from ddnet.report.panels import PanelScene, _show, reduced
 from ddnet.report.style import TEXT_WIDTH, house_style, new_figure, save, wrapped
+from ddnet.report.wording import format_number
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,11 +13,11 @@ import numpy as np
 from ddnet.files import atomic_path, write_text
 from ddnet.report.layout import Column, Table
 from ddnet.report.tex import render
+from ddnet.report.wording import MISSING, format_number
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MISSING = "—"
 FORMATS = ("csv", "md", "tex", "html")
 
 
@@ -43,16 +43,6 @@ class Grid:
     groups: tuple[tuple[str, int], ...]
     headers: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
-
-
-def format_number(value: float, decimals: int, signed: bool = False) -> str:
-    """A number with fixed decimals and a typographic minus; `—` for NaN, `∞` for infinity, no sign on zero."""
-    if value is None or math.isnan(value):
-        return MISSING
-    text = "∞" if math.isinf(value) else f"{abs(value):.{decimals}f}"
-    if not text.strip("0."):
-        return text
-    return ("−" if value < 0 else "+" if signed else "") + text
 
 
 def _cell_text(row: pd.Series[Any], column: Column) -> str:

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ddnet.config import Baseline, Variant
-from ddnet.data.index import Scene, panel_scenes
 from ddnet.report.collect import RunRef, VariantInfo
-from ddnet.report.panels import PanelScene
 
 
 def variant_infos(variants: Iterable[Mapping[str, Any]], depth_source: str) -> tuple[VariantInfo, ...]:
@@ -53,18 +51,3 @@ def run_refs(
             for seed in seeds[variant.name]
         ]
     return refs
-
-
-def panel_inputs(scenes: Sequence[Scene], count: int, depth: Path | None) -> list[PanelScene]:
-    """What the panel figures show; `depth` is the folder of estimated maps, if any."""
-    return [
-        PanelScene(
-            scene.dataset,
-            scene.scene,
-            scene.location,
-            scene.image,
-            scene.target,
-            depth / f"{scene.key}.png" if depth else None,
-        )
-        for scene in panel_scenes(scenes, count)
-    ]

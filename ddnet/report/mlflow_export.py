@@ -1,13 +1,13 @@
 """Export finished run folders into MLflow: one writer, repeatable, never the record itself.
 
-The run files are the record. The database can be deleted at any time and is rebuilt by the next export,
-which is also the way to move it: MLflow stores absolute artifact paths.
+The run files are the record. The database can be deleted at any time and is rebuilt by the next export.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +24,7 @@ from ddnet.images import read_image, write_image
 from ddnet.log import Progress
 from ddnet.report.collect import RunRef, VariantInfo
 from ddnet.report.mlflow_items import Item, run_item, study_item
+from ddnet.report.mlflow_move import PREFIX, location, relocate
 
 _T = TypeVar("_T")
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def _database(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise DDNetError(
             f"{path}: MLflow cannot use it ({reason}); free some space, or move it aside, and export again: it is "
@@ -91,16 +92,11 @@ class _Store:
 
         db_path.parent.mkdir(parents=True, exist_ok=True)
         self.client = mlflow.MlflowClient(f"sqlite:///{db_path.resolve()}")
-        name, location = f"ddnet-bench/{preset}", (artifact_root / preset).resolve().as_uri()
+        name = f"{PREFIX}{preset}"
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
-            self.experiment = self.client.create_experiment(name, location)
+            self.experiment = self.client.create_experiment(name, location(artifact_root, preset))
         else:
-            if experiment.artifact_location != location:
-                raise DDNetError(
-                    f"{db_path}: experiment {name} keeps its artifacts in "
-                    f"{experiment.artifact_location}, not in {location}; move the database aside and export again"
-                )
             if experiment.lifecycle_stage != "active":
                 self.client.restore_experiment(experiment.experiment_id)
             self.experiment = experiment.experiment_id
@@ -197,8 +193,7 @@ def export(
         trial: whether only a few scenes were used; every run is then tagged `trial`.
 
     Raises:
-        DDNetError: a run folder is broken, a table or figure is missing, or the store belongs to another
-            folder.
+        DDNetError: a run folder is broken, a table or figure is missing, or the store cannot be used.
     """
     known = {variant.name: variant for variant in variants}
     marks = {"trial": "true"} if trial else {}
@@ -218,6 +213,7 @@ def export(
     # Read by MLflow on import: without it every process looks up a telemetry host.
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     with alone(lock, f"{database}: another export is writing; waiting for it to end"), _database(database):
+        relocate(database, Path(artifact_root))
         store = _Store(database, Path(artifact_root), preset)
         existing = store.existing()
         parents = {

@@ -11,9 +11,8 @@ import numpy as np
 from ddnet.files import write_text
 from ddnet.report.collect import METRICS, RunRef, RunResult, VariantInfo, read_json, read_run
 from ddnet.report.footnotes import plain_text
-from ddnet.report.formats import format_number
 from ddnet.report.statistics import DRAWS, interval
-from ddnet.report.wording import TRIAL_NOTE, depth_weights, display_name, is_rendered
+from ddnet.report.wording import TRIAL_NOTE, depth_weights, display_name, format_number, is_rendered
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,7 @@ from typing import Any
 from ddnet.errors import DDNetError
 from ddnet.report.claims import REMAKE, UNMEASURED
 from ddnet.report.collect import UNDEFINED, read_frame
-from ddnet.report.formats import MISSING, format_number
+from ddnet.report.wording import MISSING, format_number
 
 FIX = REMAKE
 _MAIN, _END = "<main>\n", "</main>"

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddnet.arrays import read_npz
+from ddnet.data.index import Scene, panel_scenes
 from ddnet.errors import DDNetError
 from ddnet.images import read_depth16, read_image
 from ddnet.report.collect import RunRef
-from ddnet.report.formats import format_number
 from ddnet.report.style import PALETTE, PICTURE_BYTES, TEXT_WIDTH, house_style, new_figure, save, wrapped
+from ddnet.report.wording import format_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +44,21 @@ class PanelScene:
         """What stands beside its row; a long name (a user's file) keeps its two ends."""
         name = self.scene if len(self.scene) <= 18 else f"{self.scene[:8]}…{self.scene[-9:]}"
         return f"{name}\n{self.location}" if self.location else name
+
+
+def panel_inputs(scenes: Sequence[Scene], count: int, depth: Path | None) -> list[PanelScene]:
+    """What the panel figures show; `depth` is the folder of estimated maps, if any."""
+    return [
+        PanelScene(
+            scene.dataset,
+            scene.scene,
+            scene.location,
+            scene.image,
+            scene.target,
+            depth / f"{scene.key}.png" if depth else None,
+        )
+        for scene in panel_scenes(scenes, count)
+    ]
 
 
 def most_blurred(image: FloatArray, target: FloatArray, size: int) -> tuple[int, int]:

@@ -1,10 +1,12 @@
-"""What readers are told of datasets, trials and depth sources: the same words in tables, figures and model cards."""
+"""What readers are told: the same words and forms of numbers in tables, figures and model cards."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+MISSING = "—"
 DISPLAY_NAMES = {"dpdd": "DPDD", "realdof": "RealDOF"}
 TRIAL_NOTE = (
     "A trial on a few scenes of each split: these numbers mean nothing. For numbers, leave data.trial out and run all "
@@ -21,6 +23,16 @@ _MONODEPTH2_FITTED = (
     "its published weights were not used."
 )
 _DEPTH_ANYTHING = "The depth maps come from Depth Anything V2 Small, whose weights are under the Apache-2.0 licence."
+
+
+def format_number(value: float, decimals: int, signed: bool = False) -> str:
+    """A number with fixed decimals and a typographic minus; `—` for NaN, `∞` for infinity, no sign on zero."""
+    if value is None or math.isnan(value):
+        return MISSING
+    text = "∞" if math.isinf(value) else f"{abs(value):.{decimals}f}"
+    if not text.strip("0."):
+        return text
+    return ("−" if value < 0 else "+" if signed else "") + text
 
 
 def display_name(dataset: str) -> str:

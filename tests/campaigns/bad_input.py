@@ -53,9 +53,9 @@ from ddnet.depth._weights import load_weights as load_depth_weights
 from ddnet.depth._weights import save_fitted
 from ddnet.engine.checkpoint import load_run, save_run
 from ddnet.engine.estimate_depth import DepthStore, estimate_depth, true_depth
-from ddnet.engine.fetch_data import read_fetched
 from ddnet.engine.progress import Progress, resume, save_progress
 from ddnet.errors import DDNetError
+from ddnet.fetch import read_fetched
 from ddnet.fetch.manifest import Manifest
 from ddnet.fetch.put import unpack_zip
 from ddnet.fetch.wanted import by_name

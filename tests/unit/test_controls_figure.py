@@ -12,7 +12,7 @@ from report_runs import INFO, SCENES, VARIANTS, make_world, psnr
 from ddnet.errors import DDNetError
 from ddnet.report.collect import collect
 from ddnet.report.controls_figure import draw_controls
-from ddnet.report.formats import format_number
+from ddnet.report.wording import format_number
 
 CONTROLS = [v for v in VARIANTS if v.name in ("unet_rcab", "ddnet_1b", "depth_true", "depth_shuffled")]
 GRID = [(seed, image) for seed in (0, 1) for image in range(len(SCENES))]

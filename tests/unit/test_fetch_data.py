@@ -12,9 +12,9 @@ from miniature import make_dpdd
 
 from ddnet.cli import CONFIG, main
 from ddnet.config import DpddData, Trial, load_settings, load_sources
-from ddnet.engine.fetch_data import folder_of, index_photographs, sized, wanted_files, write_fetched
+from ddnet.engine.fetch_data import folder_of, index_photographs, sized, wanted_files
 from ddnet.errors import DDNetError
-from ddnet.fetch import Fetched, fetch_item
+from ddnet.fetch import Fetched, fetch_item, write_fetched
 
 TRIAL, SIZE = Trial(train=2, val=1, test=1, realdof=1), (16, 24)
 ITEM = load_sources(CONFIG / "sources.yaml")["dpdd"]

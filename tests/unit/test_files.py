@@ -17,7 +17,7 @@ from hostile import BRACED, MOST_BYTES, PLAIN, STEERING, of_bytes, possible
 
 from ddnet import files
 from ddnet.errors import DDNetError
-from ddnet.files import atomic_path, expanded, links_to, listable, read_json, read_rows, write_json, write_text
+from ddnet.files import atomic_path, expanded, listable, read_json, read_rows, write_json, write_text
 from ddnet.log import disk_problem
 
 KILLED = """
@@ -170,14 +170,3 @@ def test_a_home_is_expanded_where_there_is_one(monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_may_stand_in_a_table() -> None:
     assert all(map(listable, PLAIN + BRACED)) and not any(map(listable, STEERING))
-
-
-def test_links_on_the_way_to_a_file(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "real" / "b").write_text("b")
-    (tmp_path / "real" / "a").symlink_to("b")
-    (tmp_path / "way").symlink_to("real")
-    (tmp_path / "round").symlink_to("round")
-    assert links_to([tmp_path / "way" / "a", tmp_path / "real" / "b", tmp_path / "round"]) == {
-        str(tmp_path / "way"): "real", str(tmp_path / "way" / "a"): "b", str(tmp_path / "round"): "round",
-    }  # fmt: skip

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from ddnet import provenance
+from ddnet.contents import HASHED_BYTES, content_digest
 from ddnet.errors import DDNetError
 from ddnet.files import sha256
-from ddnet.job import HASHED_BYTES, content_digest, workflow_job
+from ddnet.job import workflow_job
 from ddnet.provenance import peak_memory_mib
 
 
@@ -103,11 +104,15 @@ def test_the_commit_is_that_of_the_start(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (manifest["commit"], manifest["dirty"]) == ("first", False)
 
 
-def test_large_files_count_by_their_size(tmp_path: Path) -> None:
+def test_large_files_count_by_their_size_and_samples(tmp_path: Path) -> None:
     large = tmp_path / "images.npy"
     with large.open("wb") as stream:
         stream.truncate(HASHED_BYTES + 1)  # sparse
-    assert content_digest(str(large)) == f"{HASHED_BYTES + 1} bytes"
+    before = content_digest(str(large))
+    with large.open("r+b") as stream:
+        stream.seek(HASHED_BYTES)
+        stream.write(b"x")
+    assert content_digest(str(large)) != before
     assert content_digest(str(tmp_path)) == "folder"
 
 

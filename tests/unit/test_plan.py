@@ -11,8 +11,6 @@ from ddnet.config import LearnedSystem, Variant, load_baselines, load_settings, 
 from ddnet.errors import DDNetError
 from ddnet.plan import CLAIMED, Plan, depth_needs, slug
 
-TRAIN = ["ddnet.engine.train"]
-
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -29,7 +27,7 @@ def make(**changes: object) -> Plan:
 
 
 def digests(plan: Plan) -> dict[str, str]:
-    return {name: plan.code(TRAIN, name, "train") for name in plan.variants}
+    return {name: plan.code("train", variant=name) for name in plan.variants}
 
 
 def changed(source: Path, file: str, edit: str) -> set[str]:

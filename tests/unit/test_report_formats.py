@@ -10,9 +10,10 @@ import pytest
 from report_runs import PAPER, VARIANTS, make_world
 
 from ddnet.report.evidence import gather
-from ddnet.report.formats import format_number, grids, to_html, to_markdown, to_tex, write_table
+from ddnet.report.formats import grids, to_html, to_markdown, to_tex, write_table
 from ddnet.report.tables import BUILDERS, Column, Table
 from ddnet.report.tex import escape_tex
+from ddnet.report.wording import format_number
 
 
 def small(**changes: object) -> Table:

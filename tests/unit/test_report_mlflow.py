@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
 import pickle
+import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from ddnet.images import bit_depth, read_image, read_raw_rgb, write_image
 from ddnet.report.collect import read_json
 from ddnet.report.mlflow_export import PICTURE_LIMIT, Exported, export
 from ddnet.report.mlflow_items import flatten
+from ddnet.report.mlflow_move import relocate
 
 VARIANTS_USED = ("unet", "ddnet_1b")
 SETTINGS = {"preset": "embedded", "training": {"steps": 600, "lr": 2e-4}, "seeds": [0, 1]}
@@ -199,18 +203,43 @@ def test_a_failed_export_leaves_no_running_run(setup: Setup, monkeypatch: pytest
 def test_bad_inputs_are_refused_before_anything_is_written(setup: Setup, tmp_path: Path) -> None:
     with pytest.raises(DDNetError, match="no such file; make the tables and figures of study modules"):
         setup.export(tables={"modules": [tmp_path / "table3.md"]})
-    with pytest.raises(DDNetError, match="keeps its artifacts in"):
-        export(
-            setup.db,
-            tmp_path / "elsewhere",
-            "embedded",
-            [],
-            {},
-            {},
-            {},
-            dataset="embedded",
-            ood_dataset="embedded_ood",
-        )
+
+
+@pytest.mark.parametrize("way", [shutil.move, shutil.copytree])
+def test_artifacts_are_found_after_a_move_and_the_next_export_has_nothing_to_do(
+    tmp_path: Path, way: Callable[[str, str], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    here, there = tmp_path / "here", tmp_path / "there is 100% ünusual"
+    before = Setup(here)
+    before.export()
+    client = mlflow.MlflowClient(f"sqlite:///{before.db}")
+    other = client.create_experiment("ddnet-bench", str(tmp_path / "own"))  # of the user's own
+    way(str(here), str(there))
+    monkeypatch.chdir(there)
+    relocate(Path("mlflow.db"), Path("mlartifacts"))
+    client = mlflow.MlflowClient(f"sqlite:///{there / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("ddnet-bench/embedded")
+    assert experiment.artifact_location == (there / "mlartifacts" / "embedded").as_uri()
+    runs = client.search_runs([experiment.experiment_id])
+    for run in runs:
+        assert run.info.artifact_uri.startswith(f"{experiment.artifact_location}/")
+        assert client.list_artifacts(run.info.run_id), run.info.run_name
+    assert client.get_experiment(other).artifact_location == str(tmp_path / "own")
+    after = copy.copy(before)
+    after.root, after.db = there, there / "mlflow.db"
+    for name in ("tables", "figures"):
+        setattr(after, name, [there / path.relative_to(here) for path in getattr(before, name)])
+    after.runs = [replace(ref, folder=there / ref.folder.relative_to(here)) for ref in before.runs]
+    assert len(after.export().unchanged) == len(runs)
+
+
+def test_a_database_that_is_none_stays_as_it_is(tmp_path: Path) -> None:
+    relocate(tmp_path / "mlflow.db", tmp_path)
+    assert not (tmp_path / "mlflow.db").exists()
+    sqlite3.connect(tmp_path / "empty.db").close()
+    relocate(tmp_path / "empty.db", tmp_path)
 
 
 OWN: dict[str, Any] = {"dataset": "photos", "ood_dataset": None, "scenes": [("photos", "s00")], "trial": True}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 from test_train import toy_scenes
 
+from ddnet import contents
 from ddnet.config import Patches
-from ddnet.data.index import write_index
+from ddnet.contents import Contents
+from ddnet.data.index import read_index, write_index
 from ddnet.data.patches import extract_patches
-from ddnet.data.unchanged import require_unchanged_since
+from ddnet.data.unchanged import remember_pictures, require_unchanged_since
 from ddnet.engine.evaluate import evaluate
 from ddnet.errors import DDNetError
 from ddnet.images import write_image
@@ -37,12 +40,12 @@ def later(path: Path, seconds: float) -> None:
 
 def test_what_is_as_it_was_is_taken_also_under_a_newer_date(indexed: tuple[Path, Path]) -> None:
     index, source = indexed
-    require_unchanged_since(index, [source])
+    require_unchanged_since(index, [source], Contents(index.with_name("known.json")))
     later(index.with_name("1.png"), 5)  # copied about
-    require_unchanged_since(index, [source])
+    require_unchanged_since(index, [source], Contents(index.with_name("known.json")))
 
 
-@pytest.mark.parametrize("way", ["changed", "gone"])
+@pytest.mark.parametrize("way", ["changed", "changed under an older date", "gone"])
 def test_results_of_pictures_that_changed_are_refused(way: str, indexed: tuple[Path, Path]) -> None:
     index, source = indexed
     picture = index.with_name("1-target.png")
@@ -50,19 +53,33 @@ def test_results_of_pictures_that_changed_are_refused(way: str, indexed: tuple[P
         picture.unlink()
     else:
         write_image(picture, np.zeros((32, 48, 3), np.float32))
-        later(picture, 5)
+        later(picture, 5 if way == "changed" else -3600)
     with pytest.raises(
         DDNetError, match=r"1-target\.png: changed or gone .* move .*scenes\.json aside to make all anew"
     ):
-        require_unchanged_since(index, [source])
+        require_unchanged_since(index, [source], Contents(index.with_name("known.json")))
     later(source, 9)  # about to be made anew
-    require_unchanged_since(index, [source])
+    require_unchanged_since(index, [source], Contents(index.with_name("known.json")))
     source.unlink()
-    require_unchanged_since(index, [source])
+    require_unchanged_since(index, [source], Contents(index.with_name("known.json")))
+
+
+def test_pictures_that_the_index_has_just_read_are_not_read_again(
+    indexed: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, source = indexed
+    monkeypatch.setattr(contents, "SETTLED_NS", 0)
+    known = index.with_name("known.json")
+    remember_pictures(read_index(index), Contents(known), time.time_ns())
+    require_unchanged_since(index, [source], Contents(known))
+    known.write_text(re.sub(r'"[0-9a-f]{64}"', '"remembered"', known.read_text()))
+    later(index.with_name("0.png"), -50)
+    with pytest.raises(DDNetError, match=r"0-target\.png: changed or gone"):
+        require_unchanged_since(index, [source], Contents(known))
 
 
 def test_without_an_index_there_is_nothing_to_refuse(tmp_path: Path) -> None:
-    require_unchanged_since(tmp_path / "index.csv", [])
+    require_unchanged_since(tmp_path / "index.csv", [], Contents(tmp_path / "known.json"))
 
 
 def test_a_picture_of_any_date_that_is_not_the_indexed_one_is_neither_cut_nor_measured(tmp_path: Path) -> None:

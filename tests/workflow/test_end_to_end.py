@@ -7,12 +7,14 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,8 @@ from projects import copy_project, planned, snakemake
 
 from ddnet.cli import CONFIG
 from ddnet.config import load_baselines, load_settings, load_variants
-from ddnet.job import content_digest
+from ddnet.contents import content_digest
+from ddnet.files import sha256
 from ddnet.places import ROOT
 from ddnet.plan import Plan
 
@@ -102,6 +105,60 @@ def test_the_run_prints_the_table_of_claims(project: Path) -> None:
 def test_a_second_run_has_nothing_to_do(project: Path) -> None:
     assert planned(project, SMOKE) == Counter()
     assert "Nothing to be done" in snakemake(project, "all", "--cores", "2", "--configfile", SMOKE)
+
+
+def copied(project: Path, to: Path) -> None:
+    """`cp -r`, in an order of its own: every file is as new as its copy."""
+    files = sorted((path for path in project.rglob("*") if path.is_file()), key=lambda path: sha256(path))
+    for number, path in enumerate(files):
+        target = to / path.relative_to(project)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+        moment = time.time() - 7200 + number
+        os.utime(target, (moment, moment))
+
+
+def unpacked(project: Path, to: Path) -> None:
+    """From an archive with the times of another time zone, in steps of two seconds, and without hidden folders."""
+    shutil.copytree(project, to, ignore=shutil.ignore_patterns(".snakemake"))
+    for path in to.rglob("*"):
+        moment = path.stat().st_mtime // 2 * 2 + 9 * 3600
+        os.utime(path, (moment, moment))
+
+
+@pytest.mark.parametrize("way", [copied, unpacked])
+def test_a_folder_that_was_copied_or_unpacked_has_nothing_to_do(
+    project: Path, tmp_path: Path, way: Callable[[Path, Path], None]
+) -> None:
+    there = tmp_path / "another place"
+    way(project, there)
+    assert "Nothing to be done" in snakemake(there, "all", "--cores", "2", "--configfile", SMOKE)
+    with closing(sqlite3.connect(there / "results/mlflow.db")) as database:
+        [(place,)] = database.execute("SELECT artifact_location FROM experiments WHERE name LIKE 'ddnet-bench/%'")
+    assert place == (there / "results/mlartifacts/smoke").as_uri()
+    scene = next((there / "data/smoke/scenes").rglob("*.png"))
+    old = scene.stat()
+    scene.write_bytes(scene.read_bytes() + b"x")
+    os.utime(scene, ns=(old.st_atime_ns, old.st_mtime_ns))
+    assert "changed or gone since it was indexed" in snakemake(there, "all", "-n", "--configfile", SMOKE, check=False)
+
+
+def test_a_change_before_the_copy_is_found_after_it(project: Path, tmp_path: Path) -> None:
+    """A run that ended between two jobs: what was made of an older file is made again, whatever the times say."""
+    copied(project, tmp_path / "there")
+    evaluation = tmp_path / "there/results/runs/smoke/unet-seed0/per_image.csv"
+    evaluation.write_text(evaluation.read_text() + "\n")
+    os.utime(evaluation, (0, 0))
+    rules = {rule for rule, _ in planned(tmp_path / "there", SMOKE)}
+    assert rules == {"write_card", "make_table", "draw_study", "make_page", "export_mlflow"}
+
+
+def test_no_job_was_told_where_the_folder_is(project: Path) -> None:
+    records = [path for path in (project / ".snakemake/metadata").rglob("*") if path.is_file()]
+    assert len(records) > 200
+    for path in records:
+        said = json.loads(path.read_text())
+        assert str(project) not in json.dumps([said["input"], said["params"], said["log"]]), said["rule"]
 
 
 def test_snakemake_s_report_shows_every_output_with_its_caption_and_provenance(project: Path, tmp_path: Path) -> None:
@@ -229,13 +286,24 @@ def test_a_comment_edit_plans_nothing(edited: Path) -> None:
     assert planned(edited, SMOKE) == Counter()
 
 
+def test_an_edit_of_how_tables_are_written_plans_them_and_what_shows_them(edited: Path) -> None:
+    for file in ("ddnet/report/formats.py", "ddnet/report/tex.py", "ddnet/fetch/place.py", "ddnet/log.py"):
+        append(edited / file, "\nX = 1\n")
+    jobs = planned(edited, SMOKE)
+    assert {rule for rule, _ in jobs} == {"make_table", "make_defocus_table", "make_page", "export_mlflow"}
+    assert {table for rule, table in jobs if rule == "make_table"} == set(PLAN.tables)
+
+
 def test_an_edit_of_the_gru_plans_gru_variants_only(edited: Path) -> None:
     append(edited / "ddnet/models/fusion/gru.py", "\nX = 1\n")
     jobs = planned(edited, SMOKE)
     gru = {name for name in PLAN.selected if PLAN.variants[name].fusion == "gru"}
     for rule in ("train", "evaluate", "measure_complexity"):
         assert {subject for name, subject in jobs if name == rule} == gru
-    downstream = {"train", "evaluate", "measure_complexity", "make_table", "draw_study", "make_page", "export_mlflow"}
+    downstream = {
+        "train", "evaluate", "write_card", "measure_complexity", "make_table", "draw_study", "make_page",
+        "export_mlflow",
+    }  # fmt: skip
     assert {rule for rule, _ in jobs} == downstream
 
 
@@ -268,6 +336,7 @@ def test_the_recipe_for_a_new_fusion(edited: Path) -> None:
             ("train", "fusion_additive"): 2,
             ("measure_complexity", "fusion_additive"): 1,
             ("evaluate", "fusion_additive"): 2,
+            ("write_card", "fusion_additive"): 2,
             ("make_table", "table4"): 1,
             ("draw_study", "fusion"): 1,
             ("export_mlflow", ""): 1,

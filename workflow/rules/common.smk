@@ -1,5 +1,7 @@
 import os
+import sqlite3
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 # Nothing is compiled into files during a run: on a disk that runs full, Python before 3.12.8 leaves a part of such a
@@ -17,9 +19,10 @@ from ddnet.config import (
     source_of,
     validate_settings,
 )
+from ddnet.contents import known_contents, put_times_right, write_listing
 from ddnet.data.unchanged import require_unchanged_since
 from ddnet.errors import DDNetError
-from ddnet.files import links_to, sha256
+from ddnet.files import sha256
 from ddnet.gpu import devices_per_training, jobs_per_gpu, visible_gpus
 from ddnet.log import disk_problem
 from ddnet.only_run import OnlyRun, pass_on_stops
@@ -36,10 +39,12 @@ from ddnet.plan import (
 )
 from ddnet.plan_memory import decoding_mb, evaluation_mb, image_pixels, training_mb
 from ddnet.plan_systems import system_needs
-from ddnet.provenance import stable_hash
+from ddnet.report.mlflow_move import relocate
 from ddnet.stopping import wait_for_job
 
 CONFIG_FOLDER = Path(workflow.basedir) / "workflow" / "config"
+# Relative, as all that a job is told of: a folder that is moved has nothing to do.
+PRINTED = Path(os.path.relpath(Path(workflow.basedir) / "results" / "paper"))
 
 # On shared cores OpenMP's default spinning slows a step up to nineteen times; a short spin costs next to nothing.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -82,33 +87,49 @@ def make_plan():
         ) from None  # one line, without Snakemake's stack of files
 
 
-def links_behind(files):
-    """One digest of the links on the way to files: one that leads elsewhere now may lead to an older picture."""
-    return stable_hash(
-        sorted([Path(link).name, to] for link, to in links_to(files).items())
-    )
-
-
 PLAN, SOURCES, GPUS, DEVICES, PICTURES, FINISHED = make_plan()
 PIXELS = image_pixels(PLAN.settings)
 ONLY = OnlyRun(Path(".snakemake") / f"ddnet-{PLAN.settings.preset}.lock")
 
 
-def require_pictures():
-    """Of the main process: nothing that was made of pictures that have changed since passes for up to date."""
-    folder = Path("data") / PLAN.settings.preset
-    if PLAN.settings.data.kind == "folder" or not workflow.is_main_process:
-        return  # one's own pictures are inputs of their index
-    rendered = [folder / "scenes.json"]
-    fetched = [folder / "fetched" / f"{name}.json" for name in PLAN.datasets]
-    made_from = rendered if PLAN.settings.data.kind == "embedded" else fetched
+def listing_of(baseline=None):
+    """Names and digests of a user's pictures, the input of a job: own ones, or those that a compared system restored."""
+    name = f"pictures/{baseline}" if baseline else "pictures"
+    return f"data/{PLAN.settings.preset}/{name}.json"
+
+
+def look_at_contents():
+    """Of the main process: what files hold decides what is made anew, whatever their times are.
+
+    Nothing that was made of pictures that have changed since passes for up to date.
+    """
+    if not workflow.is_main_process:
+        return
+    preset, data = PLAN.settings.preset, Path("data") / PLAN.settings.preset
+    contents = known_contents(preset)
     try:
-        require_unchanged_since(folder / "index.csv", made_from)
-    except DDNetError as error:
-        raise SystemExit(f"error: {error}") from None
+        for baseline, pictures in {None: PICTURES, **FINISHED}.items():
+            if pictures:
+                write_listing(Path(listing_of(baseline)), pictures, contents)
+        made = [data, Path("data/weights")]
+        for folder in Path("results").glob("*"):
+            made += [folder / preset, folder / f"{preset}.manifest.json"]
+        put_times_right(made, contents, PRINTED.glob("*.csv"))
+        with suppress(sqlite3.Error):  # the export says what is wrong with it
+            relocate()
+        rendered = [data / "scenes.json"]
+        fetched = [data / "fetched" / f"{name}.json" for name in PLAN.datasets]
+        made_from = rendered if PLAN.settings.data.kind == "embedded" else fetched
+        if PLAN.settings.data.kind != "folder":  # those are listed
+            require_unchanged_since(data / "index.csv", made_from, contents)
+    except (DDNetError, OSError) as error:
+        words = disk_problem(error) if isinstance(error, OSError) else ""
+        raise SystemExit(f"error: {words or error}") from None
+    finally:
+        contents.save()
 
 
-require_pictures()
+look_at_contents()
 
 
 def begin_run():
@@ -233,9 +254,10 @@ def figure_files(studies):
 
 
 def study_files(study):
-    """Tables and figures of one study."""
+    """Tables, figures and model cards of one study."""
     tables = [name for name, shown in TABLES.items() if shown == study]
-    return table_files(tables) + figure_files([study])
+    cards = run_files(PLAN.study_variants(study), "model_card.md")
+    return table_files(tables) + figure_files([study]) + cards
 
 
 def run_files(names, file):
@@ -252,9 +274,9 @@ def complexity_files(names):
 
 
 def photograph_inputs(wildcards):
-    """Records of the fetched datasets; of a user's own folder, its pictures themselves."""
+    """Records of the fetched datasets; of a user's own folder, the list of its pictures."""
     if PLAN.settings.data.kind == "folder":
-        return {"pictures": PICTURES}
+        return {"pictures": listing_of()}
     return {
         "fetched": [f"data/{{preset}}/fetched/{name}.json" for name in PLAN.datasets]
     }

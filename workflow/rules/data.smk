@@ -10,7 +10,7 @@ if PLAN.settings.data.kind == "embedded":
         threads: TOTAL_CORES
         params:
             data=PLAN.part("data")["data"],
-            code=PLAN.code(["ddnet.data.embedded"], script="render_scenes"),
+            code=PLAN.code("render_scenes"),
         script:
             "../scripts/render_scenes.py"
 
@@ -23,9 +23,7 @@ if PLAN.settings.data.kind == "embedded":
             "logs/{preset}/index_dataset.log",
         threads: CORES_PER_CPU
         params:
-            code=PLAN.code(
-                ["ddnet.data.embedded", "ddnet.data.index"], script="index_dataset"
-            ),
+            code=PLAN.code("index_dataset"),
         script:
             "../scripts/index_dataset.py"
 
@@ -43,9 +41,8 @@ else:
             mem_mb=decoding_mb(PIXELS),
         params:
             data=PLAN.part("data")["data"],
-            links=links_behind(PICTURES),
             splits=sha256(ROOT / "ddnet" / "data" / "splits" / "dpdd.csv")[:12],
-            code=PLAN.code(["ddnet.engine.fetch_data"], script="index_photographs"),
+            code=PLAN.code("index_photographs"),
         script:
             "../scripts/index_photographs.py"
 
@@ -61,7 +58,7 @@ rule audit_data:
     resources:
         mem_mb=decoding_mb(PIXELS),
     params:
-        code=PLAN.code(["ddnet.data.audit"], script="audit_data"),
+        code=PLAN.code("audit_data"),
     script:
         "../scripts/audit_data.py"
 
@@ -82,7 +79,7 @@ rule fetch_item:
         data=lambda wildcards: (
             PLAN.part("data")["data"] if wildcards.item == "dpdd" else None
         ),
-        code=PLAN.code(["ddnet.engine.fetch_data"], script="fetch_item"),
+        code=PLAN.code("fetch_item"),
     script:
         "../scripts/fetch_item.py"
 
@@ -106,7 +103,7 @@ rule extract_patches:
         mem_mb=decoding_mb(PIXELS),
     params:
         patches=PLAN.part("training")["training"]["patches"],
-        code=PLAN.code(["ddnet.data.patches"], script="extract_patches"),
+        code=PLAN.code("extract_patches"),
     script:
         "../scripts/extract_patches.py"
 
@@ -118,7 +115,7 @@ rule fetch_weights:
         "logs/fetch_weights.log",
     threads: CORES_PER_CPU
     params:
-        code=PLAN.code(["ddnet.weights"], script="fetch_weights"),
+        code=PLAN.code("fetch_weights"),
         required=PLAN.required_trunks,
         optional=PLAN.optional_trunks,
     script:

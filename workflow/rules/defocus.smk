@@ -32,15 +32,12 @@ rule evaluate_defocus_map:
             else None
         ),
         code=lambda wildcards: PLAN.code(
-            [
-                "baselines.defocus_evaluation",
-                *(
-                    [f"baselines.{wildcards.map}"]
-                    if wildcards.map in PLAN.map_systems
-                    else []
-                ),
-            ],
-            script="evaluate_defocus_map",
+            "evaluate_defocus_map",
+            (
+                [f"baselines.{wildcards.map}"]
+                if wildcards.map in PLAN.map_systems
+                else []
+            ),
         ),
     script:
         "../scripts/evaluate_defocus_map.py"
@@ -70,10 +67,7 @@ rule make_defocus_table:
     threads: CORES_PER_CPU
     params:
         **MAP_REPORT,
-        code=PLAN.code(
-            ["ddnet.report.defocus", "ddnet.report.wording"],
-            script="make_defocus_table",
-        ),
+        code=PLAN.code("make_defocus_table"),
     script:
         "../scripts/make_defocus_table.py"
 
@@ -89,9 +83,6 @@ rule draw_defocus_maps:
     threads: CORES_PER_CPU
     params:
         **MAP_REPORT,
-        code=PLAN.code(
-            ["ddnet.report.defocus_figure", "ddnet.report.inputs"],
-            script="draw_defocus_maps",
-        ),
+        code=PLAN.code("draw_defocus_maps"),
     script:
         "../scripts/draw_defocus_maps.py"

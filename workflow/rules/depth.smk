@@ -17,7 +17,7 @@ rule fit_depth:
         mem_mb=2000,
     params:
         depth=PLAN.part("depth")["depth"],
-        code=PLAN.code(["ddnet.engine.fit_depth"], script="fit_depth"),
+        code=PLAN.code("fit_depth"),
     script:
         "../scripts/fit_depth.py"
 
@@ -47,11 +47,7 @@ rule estimate_depth:
         source=lambda wildcards: DEPTH_SOURCES[wildcards.source],
         seed=PLAN.settings.data.seed if PLAN.settings.data.kind == "embedded" else 0,
         code=lambda wildcards: PLAN.code(
-            [
-                "ddnet.engine.estimate_depth",
-                f"ddnet.depth.{wildcards.source.split('-')[0]}",
-            ],
-            script="estimate_depth",
+            "estimate_depth", [f"ddnet.depth.{wildcards.source.split('-')[0]}"]
         ),
     script:
         "../scripts/estimate_depth.py"
@@ -71,11 +67,7 @@ rule estimate_patch_depth:
     params:
         source=lambda wildcards: DEPTH_SOURCES[wildcards.source],
         code=lambda wildcards: PLAN.code(
-            [
-                "ddnet.engine.patch_depth",
-                f"ddnet.depth.{wildcards.source.split('-')[0]}",
-            ],
-            script="estimate_patch_depth",
+            "estimate_patch_depth", [f"ddnet.depth.{wildcards.source.split('-')[0]}"]
         ),
     script:
         "../scripts/estimate_patch_depth.py"

@@ -1,7 +1,6 @@
 report: "../report/workflow.rst"
 
 
-PRINTED = Path(workflow.basedir) / "results" / "paper"
 PAGE_ASSETS = ROOT / "ddnet" / "report" / "assets"
 
 
@@ -84,9 +83,7 @@ rule make_table:
         baselines=lambda wildcards: dumped_baselines(
             PLAN.table_baselines(wildcards.table), unused=("recipe",)
         ),
-        code=PLAN.code(
-            ["ddnet.report.tables", "ddnet.report.inputs"], script="make_table"
-        ),
+        code=PLAN.code("make_table"),
     script:
         "../scripts/make_table.py"
 
@@ -103,10 +100,7 @@ rule draw_controls:
         settings=REPORT_SETTINGS,
         variants=dumped(PLAN.study_variants("controls")),
         seeds=seeds_of(PLAN.study_variants("controls")),
-        code=PLAN.code(
-            ["ddnet.report.controls_figure", "ddnet.report.inputs"],
-            script="draw_controls",
-        ),
+        code=PLAN.code("draw_controls"),
     script:
         "../scripts/draw_controls.py"
 
@@ -130,9 +124,7 @@ rule draw_study:
         variants=lambda wildcards: dumped(PLAN.study_variants(wildcards.study)),
         seeds=lambda wildcards: seeds_of(PLAN.study_variants(wildcards.study)),
         baselines=dumped_baselines(["blurred"]),
-        code=PLAN.code(
-            ["ddnet.report.figures", "ddnet.report.inputs"], script="draw_study"
-        ),
+        code=PLAN.code("draw_study"),
     script:
         "../scripts/draw_study.py"
 
@@ -167,7 +159,7 @@ rule make_page:
         baselines=dumped_baselines(PLAN.measured_baselines),
         depths=PAGE_DEPTHS,
         assets=page_assets(),
-        code=PLAN.code(["ddnet.report.page", "ddnet.report.inputs"], script="make_page"),
+        code=PLAN.code("make_page"),
     script:
         "../scripts/make_page.py"
 
@@ -194,10 +186,7 @@ rule export_mlflow:
         baselines=dumped_baselines(PLAN.measured_baselines),
         tables={name: TABLES.get(name) for name in ALL_TABLES},
         studies=list(PLAN.settings.studies),
-        code=PLAN.code(
-            ["ddnet.report.mlflow_export", "ddnet.report.inputs"],
-            script="export_mlflow",
-        ),
+        code=PLAN.code("export_mlflow"),
     script:
         "../scripts/export_mlflow.py"
 

@@ -32,7 +32,7 @@ rule train_system:
     params:
         training=lambda wildcards: PLAN.training_of(wildcards.system),
         code=lambda wildcards: PLAN.code(
-            [f"baselines.{wildcards.system}"], script="train_system"
+            "train_system", [f"baselines.{wildcards.system}"]
         ),
     script:
         "../scripts/train_system.py"
@@ -51,7 +51,7 @@ rule import_system:
     threads: CORES_PER_CPU
     params:
         code=lambda wildcards: PLAN.code(
-            [f"baselines.{wildcards.system}"], script="import_system"
+            "import_system", [f"baselines.{wildcards.system}"]
         ),
     script:
         "../scripts/import_system.py"
@@ -69,11 +69,7 @@ rule count_system:
         system=lambda wildcards: PLAN.baselines[wildcards.baseline].system,
         size=PLAN.settings.complexity.size,
         code=lambda wildcards: PLAN.code(
-            [
-                "baselines.complexity",
-                f"baselines.{PLAN.baselines[wildcards.baseline].system}",
-            ],
-            script="count_system",
+            "count_system", [f"baselines.{PLAN.baselines[wildcards.baseline].system}"]
         ),
     script:
         "../scripts/count_system.py"
@@ -86,7 +82,9 @@ rule evaluate_baseline:
         learned=lambda wildcards: learned_weights(
             PLAN.baselines[wildcards.baseline].system
         ),
-        pictures=lambda wildcards: FINISHED[wildcards.baseline],
+        pictures=lambda wildcards: (
+            listing_of(wildcards.baseline) if FINISHED[wildcards.baseline] else []
+        ),
     output:
         images="results/runs/{preset}/{baseline}/per_image.csv",
         timing="results/runs/{preset}/{baseline}/timing.csv",
@@ -102,14 +100,12 @@ rule evaluate_baseline:
     params:
         evaluation=PLAN.part("evaluation")["evaluation"],
         baseline=lambda wildcards: dumped_baselines([wildcards.baseline])[0],
-        links=lambda wildcards: links_behind(FINISHED[wildcards.baseline]),
         code=lambda wildcards: PLAN.code(
+            "evaluate_baseline",
             [
-                "ddnet.engine.evaluate",
                 f"baselines.{PLAN.baselines[wildcards.baseline].system}",
                 *METRIC_MODULES,
             ],
-            script="evaluate_baseline",
         ),
     script:
         "../scripts/evaluate_baseline.py"

@@ -27,9 +27,7 @@ rule train:
     params:
         settings=PLAN.part("model", "training"),
         variant=lambda wildcards: PLAN.variants[wildcards.variant].trained(),
-        code=lambda wildcards: PLAN.code(
-            ["ddnet.engine.train_processes"], wildcards.variant, "train"
-        ),
+        code=lambda wildcards: PLAN.code("train", variant=wildcards.variant),
         depth_source=lambda wildcards: PLAN.depth_source(wildcards.variant),
     script:
         "../scripts/train.py"
@@ -46,7 +44,7 @@ rule measure_complexity:
         settings=PLAN.part("complexity"),
         variant=lambda wildcards: PLAN.variants[wildcards.variant].trained(),
         code=lambda wildcards: PLAN.code(
-            ["ddnet.engine.complexity"], wildcards.variant, "measure_complexity"
+            "measure_complexity", variant=wildcards.variant
         ),
     script:
         "../scripts/measure_complexity.py"

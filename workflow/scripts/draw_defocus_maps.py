@@ -4,7 +4,7 @@ from ddnet.data.index import read_index
 from ddnet.job import workflow_job
 from ddnet.report.defocus import map_sources
 from ddnet.report.defocus_figure import draw_defocus_maps
-from ddnet.report.inputs import panel_inputs
+from ddnet.report.panels import panel_inputs
 
 job = snakemake
 with workflow_job(job):

@@ -6,7 +6,8 @@ from ddnet.data.index import read_index
 from ddnet.job import workflow_job
 from ddnet.report.collect import collect, read_json
 from ddnet.report.figures import Study, draw_study
-from ddnet.report.inputs import compared, panel_inputs, run_refs, test_sets, variant_infos
+from ddnet.report.inputs import compared, run_refs, test_sets, variant_infos
+from ddnet.report.panels import panel_inputs
 
 job = snakemake
 with workflow_job(job):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ddnet.data.index import read_index
 from ddnet.engine.estimate_depth import estimate_depth
-from ddnet.engine.fetch_data import network_path
+from ddnet.fetch import network_path
 from ddnet.job import workflow_job
 
 job = snakemake

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ddnet.engine.fetch_data import network_path
 from ddnet.engine.patch_depth import estimate_patch_depth
+from ddnet.fetch import network_path
 from ddnet.job import workflow_job
 
 job = snakemake

@@ -1,4 +1,4 @@
-"""Restore the test sets with one trained network, measure every image, and write its model card."""
+"""Restore the test sets with one trained network and measure every image."""
 
 from pathlib import Path
 
@@ -19,8 +19,6 @@ from ddnet.job import workflow_job
 from ddnet.metrics import build_metrics
 from ddnet.plan import WEIGHTS, job_threads
 from ddnet.provenance import Stopwatch
-from ddnet.report.inputs import variant_infos
-from ddnet.report.model_card import write_model_card
 from ddnet.tensors import best_device
 
 job = snakemake
@@ -40,7 +38,3 @@ with workflow_job(job):
     write_per_image(job.output.images, rows)
     write_timing(job.output.timing, rows)
     write_evaluation(job.output.summary, rows, unavailable, {"provenance": watch.manifest(code_digest=job.params.code)})
-    [info] = variant_infos([job.params.variant], job.params.depth["source"])
-    complexity = Path(job.input.complexity)
-    seed, depth, trial = int(job.wildcards.seed), job.params.depth, job.params.trial
-    write_model_card(job.output.card, info, seed, out, complexity, depth=depth, trial=trial)

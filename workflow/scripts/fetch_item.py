@@ -1,8 +1,8 @@
 """Fetch one dataset or set of weights, or find it in a copy at hand, and record each file's SHA-256."""
 
 from ddnet.config import DpddData, Item
-from ddnet.engine.fetch_data import folder_of, sized, wanted_files, write_fetched
-from ddnet.fetch import fetch_item
+from ddnet.engine.fetch_data import folder_of, sized, wanted_files
+from ddnet.fetch import fetch_item, write_fetched
 from ddnet.files import expanded
 from ddnet.job import workflow_job
 

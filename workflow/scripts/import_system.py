@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from baselines import system_class
-from ddnet.engine.fetch_data import read_fetched
+from ddnet.fetch import read_fetched
 from ddnet.files import write_json
 from ddnet.job import workflow_job
 from ddnet.provenance import Stopwatch

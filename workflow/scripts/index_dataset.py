@@ -1,10 +1,16 @@
 """Check every pair and write the scene index."""
 
+import time
 from pathlib import Path
 
+from ddnet.contents import known_contents
 from ddnet.data.embedded import index_benchmark
 from ddnet.data.index import write_index
+from ddnet.data.unchanged import remember_pictures
 from ddnet.job import workflow_job
 
-with workflow_job(snakemake):
-    write_index(snakemake.output.index, index_benchmark(Path(snakemake.input.manifest).parent / "scenes"))
+job = snakemake
+with workflow_job(job):
+    started, scenes = time.time_ns(), index_benchmark(Path(job.input.manifest).parent / "scenes")
+    write_index(job.output.index, scenes)
+    remember_pictures(scenes, known_contents(job.wildcards.preset), started)

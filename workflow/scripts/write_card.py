@@ -1,0 +1,14 @@
+"""Write the model card of one trained and measured network."""
+
+from pathlib import Path
+
+from ddnet.job import workflow_job
+from ddnet.report.inputs import variant_infos
+from ddnet.report.model_card import write_model_card
+
+job = snakemake
+with workflow_job(job):
+    seed, depth, trial = int(job.wildcards.seed), job.params.depth, job.params.trial
+    [info] = variant_infos([job.params.variant], depth["source"])
+    folder, complexity = Path(job.input.images).parent, Path(job.input.complexity)
+    write_model_card(job.output.card, info, seed, folder, complexity, depth=depth, trial=trial)
