@@ -23,7 +23,7 @@ FIRST_LINE_S, NEXT_LINE_S = 5.0, 10.0
 
 
 class OneLine(logging.Formatter):
-    """Every message in one printable line, whatever names are in it; tracebacks and other libraries keep their lines."""
+    """Every message in one printable line, whatever names it holds; tracebacks and other libraries keep their lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The line of a record."""
