@@ -35,8 +35,9 @@ from ddnet.photographs import read_photograph
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory."""
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Path:
+    """An empty working directory, and nobody who looks on."""
+    caplog.set_level(logging.WARNING, "ddnet")
     torch.set_num_threads(1)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -6,6 +6,7 @@ import errno
 import io
 import logging
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,16 @@ class Clock:
 
     def monotonic(self) -> float:
         return self.now
+
+
+@pytest.fixture(autouse=True)
+def loggers() -> Iterator[None]:
+    """What a test asks of the log is forgotten after it."""
+    root = logging.getLogger()
+    before = root.level, list(root.handlers), logging.raiseExceptions
+    yield
+    root.setLevel(before[0])
+    root.handlers[:], logging.raiseExceptions = before[1:]
 
 
 @pytest.fixture
