@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ddnet.arrays import flat
 from ddnet.config import Baseline, Depth, Variant, load_baselines, load_sources, load_variants
 from ddnet.engine.checkpoint import is_run, load_run
 from ddnet.engine.compared import compared_systems
@@ -90,7 +89,7 @@ class Loaded:
         elif depth is None:
             depth = self.depth.estimate(image)
         else:
-            depth, restorer = _checked(flat(np.asarray(depth)), "the depth", 2), self.guided or restorer
+            depth, restorer = _checked(depth, "the depth", 2), self.guided or restorer
             if depth.shape != image.shape[:2]:
                 raise DDNetError(f"the depth is {depth.shape}, the image {image.shape[:2]}; give depth of its size")
         cudnn: Any = torch.backends.cudnn
