@@ -156,7 +156,7 @@ def _read_made(manifest: Path) -> _Made | None:
     """What a manifest says; None for one of something else than a job here, or of a job whose inputs lie elsewhere."""
     with suppress(OSError, DDNetError):
         said = read_json(manifest, "")
-        inputs, outputs, digest, log = (said.get(key) for key in ("inputs", "outputs", "data_digest", "log"))
+        inputs, outputs, digest, log = (said.get(key) for key in ("inputs", "outputs", "inputs_digest", "log"))
         if isinstance(inputs, list) and isinstance(outputs, dict) and isinstance(digest, str):
             made = [*outputs, manifest.as_posix()] if manifest.name == "manifest.json" else [*outputs]
             benchmark = [Path(log).with_suffix(".tsv").as_posix()] if isinstance(log, str) and log else []

@@ -63,8 +63,9 @@ def _facts(job: Any, outputs: list[str]) -> dict[str, Any]:
         "seed": None if seed is None else int(seed),
         "config_hash": stable_hash({name: value for name, value in params.items() if name != "code"}),
         "code_digest": params.get("code"),
-        "data_digest": joint_digest(inputs),
+        "data_digest": (together := joint_digest(inputs)),
         "inputs": [_shown(path) for path in inputs],
+        "inputs_digest": together,  # a training says of its data_digest itself what it means
         "log": str(job.log),
         "outputs": {_shown(path): content_digest(path) for path in outputs},
     }

@@ -30,11 +30,19 @@ def made(output: str, inputs: list[str]) -> None:
     """What a job leaves behind; the training's declared manifest is its own."""
     path = Path(output)
     path.parent.mkdir(parents=True, exist_ok=True)
-    said = {"inputs": sorted(inputs), "data_digest": joint_digest(sorted(inputs)), "log": "logs/p/none.log"}
+    said = {"inputs": sorted(inputs), "inputs_digest": joint_digest(sorted(inputs)), "log": "logs/p/none.log"}
     if path.name == "manifest.json":
         path.with_name("model.pt").write_text(f"of {inputs}")
         BENCHMARK.write_text("seconds")
-        write_json(path, said | {"outputs": {str(path.with_name("model.pt")): ""}, "log": "logs/p/a.log"})
+        write_json(
+            path,
+            said
+            | {
+                "data_digest": "of the training",
+                "outputs": {str(path.with_name("model.pt")): ""},
+                "log": "logs/p/a.log",
+            },
+        )
     else:
         path.write_text(f"of {inputs}")
         write_json(path.with_suffix(".manifest.json"), said | {"outputs": {output: ""}})
@@ -123,11 +131,11 @@ def test_what_is_in_order_is_left_alone_and_read_once(folder: Path, monkeypatch:
 @pytest.mark.parametrize(
     "said",
     [
-        b"", b"{", b"[]", b"\xff", b'{"inputs": 3, "outputs": [], "data_digest": null}',
-        b'{"inputs": ["/etc/hosts"], "outputs": {"a/../../b": ""}, "data_digest": "0"}',
-        b'{"inputs": ["data/p/gone"], "outputs": {"data/p/index.csv": ""}, "data_digest": "0"}',
-        b'{"inputs": ["data/p/\\u0000"], "outputs": {"data/p/index.csv": ""}, "data_digest": "0"}',
-        b'{"inputs": ["data/p/index.csv"], "outputs": {"data/p/index.csv": ""}, "data_digest": "0"}',
+        b"", b"{", b"[]", b"\xff", b'{"inputs": 3, "outputs": [], "inputs_digest": null}',
+        b'{"inputs": ["/etc/hosts"], "outputs": {"a/../../b": ""}, "inputs_digest": "0"}',
+        b'{"inputs": ["data/p/gone"], "outputs": {"data/p/index.csv": ""}, "inputs_digest": "0"}',
+        b'{"inputs": ["data/p/\\u0000"], "outputs": {"data/p/index.csv": ""}, "inputs_digest": "0"}',
+        b'{"inputs": ["data/p/index.csv"], "outputs": {"data/p/index.csv": ""}, "inputs_digest": "0"}',
     ],
 )  # fmt: skip
 def test_a_damaged_manifest_changes_no_time(folder: Path, said: bytes) -> None:

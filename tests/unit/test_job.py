@@ -88,10 +88,11 @@ def test_a_manifest_of_the_job_s_own_is_completed_and_stays_the_only_one(job: An
     with workflow_job(job):
         Path("out").mkdir()
         Path("out/model.pt").write_bytes(b"weights")
-        Path("out/manifest.json").write_text('{"steps": 8, "config_hash": "of the training"}')
+        Path("out/manifest.json").write_text('{"steps": 8, "config_hash": "of the training", "data_digest": "its own"}')
     assert {path.name for path in Path("out").iterdir()} == {"model.pt", "manifest.json"}
     manifest = json.loads(Path("out/manifest.json").read_text())
     assert (manifest["steps"], manifest["config_hash"]) == (8, "of the training")
+    assert manifest["data_digest"] == "its own" and len(manifest["inputs_digest"]) == 12
     assert manifest["outputs"] == {"out/model.pt": sha256("out/model.pt")}
     assert (manifest["rule"], manifest["seed"], manifest["code_digest"]) == ("evaluate", 3, "0123456789ab")
 
