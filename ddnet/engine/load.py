@@ -239,8 +239,8 @@ def _published(path: Path, otherwise: str) -> Loaded:
         try:
             found = stack.enter_context(recognised(path, load_sources(CONFIG / "sources.yaml")))
         except DDNetError as error:
-            said = str(error).removeprefix(f"{path}: ")
-            raise DDNetError(f"{otherwise}, and {said}") from None
+            words = str(error).removeprefix(f"{path}: ")
+            raise DDNetError(f"{otherwise}, and {words}") from None
         source = f"its authors' weights, {path}"
         if found.name == RELEASED:
             return _released_from(next(iter(found.files.values())), str(path))
