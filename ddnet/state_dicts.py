@@ -117,7 +117,8 @@ def find_state(content: Any, known: Known, where: str, title: str, ignored: Know
 
 def _mappings(content: Any) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
     """Every dictionary of a file that holds tensors by name, and the way to it."""
-    seen, waiting = set(), [((), content)]
+    seen: set[int] = set()
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), content)]
     while waiting:
         where, value = waiting.pop(0)
         if not isinstance(value, Mapping) or id(value) in seen:

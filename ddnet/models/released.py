@@ -80,8 +80,8 @@ def load_released(path: Path) -> DDNet:
         if name not in wanted:
             raise DDNetError(f"{path}: unknown key '{key[:60]}'; download the published file again")
         if not isinstance(tensor, torch.Tensor) or tensor.shape != wanted[name].shape:
-            found = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
-            raise DDNetError(f"{path}: '{key}' is {found}, expected {tuple(wanted[name].shape)}")
+            shape = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+            raise DDNetError(f"{path}: '{key}' is {shape}, expected {tuple(wanted[name].shape)}")
         state[name] = tensor
     state = check_state(wanted, state, str(path), "download the published file again")
     state["head.weight"] = state["head.weight"].flip(1)
