@@ -13,7 +13,7 @@ from ddnet.places import ROOT
 
 def release(arguments: argparse.Namespace) -> None:
     """Take the networks that the package carries from finished runs of the preset `release`."""
-    from ddnet.engine.release import RELEASE, make_release
+    from ddnet.engine.release import CARD, RELEASE, learned_from, make_release
 
     if not (ROOT / "Snakefile").is_file():
         raise DDNetError(f"{ROOT}: is no checkout of this project; networks are released from one")
@@ -21,8 +21,9 @@ def release(arguments: argparse.Namespace) -> None:
         seeds = ", ".join(map(str, facts["of_seeds"]))
         say(
             f"{RELEASE / variant}.pt: seed {facts['seed']} of {seeds}, validation {facts['best_val_psnr']:.2f} dB, "
-            f"commit {facts['commit'][:12]}, SHA-256 {facts['sha256'][:12]}"
+            f"commit {facts['commit'][:12]}, SHA-256 {facts['sha256'][:12]}; learned from {learned_from(facts)}"
         )
+    print(f"{RELEASE / CARD}: their card")
 
 
 def add_parser(commands: Any) -> None:

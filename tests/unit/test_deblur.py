@@ -486,6 +486,9 @@ def finished(variant: str, seed: int, **facts: Any) -> Path:
     record = read_json(folder / "manifest.json", "")
     digests = {"model.pt": sha256(folder / "model.pt")}
     more = {"commit": "c" * 40, "preset": "embedded", "seed": seed, "date": "today", "outputs": digests}
+    more |= {"parameters": 1234, "training_scenes": {"embedded": 400}}
+    photometric = {"exposure": 1.0, "contrast": 0.3, "noise": 0.03, "jpeg": 60}
+    more |= {"settings": {"training": {"batch": 2, "photometric": photometric}}}
     write_json(folder / "manifest.json", record | more | {"variant": variant, "dirty": False, **facts})
     return folder
 
@@ -497,16 +500,20 @@ def not_released(words: str) -> None:
 
 
 def test_networks_are_released_from_finished_runs_of_committed_code_only() -> None:
-    not_released("has no run of ddnet_1b_constant; run the default preset first")
+    not_released("has no run of ddnet_1b_constant; run the preset `release` first")
     runs = [finished(variant, seed) for variant in (release.WITHOUT_DEPTH, release.WITH_DEPTH) for seed in (0, 1)]
     (runs[3] / "manifest.json").rename("kept.json")
-    not_released("ddnet_1b_rendered-seed1: this training is not finished; finish it, or move the folder elsewhere")
+    not_released("ddnet_1b_rendered-seed1: this training is not finished; finish it")
     Path("kept.json").rename(runs[3] / "manifest.json")
     finished(release.WITH_DEPTH, 1, dirty=True)
     not_released("trained by code that was not committed")
     finished(release.WITH_DEPTH, 1, outputs={"model.pt": "0" * 64})
     not_released("not the ddnet_1b_rendered that the manifest beside it tells of")
     finished(release.WITH_DEPTH, 1, settings=None)
+    not_released("not the record of a finished training")
+    finished(release.WITH_DEPTH, 1, settings={"training": {"batch": 2}})
+    not_released("not the record of a finished training")
+    finished(release.WITH_DEPTH, 1, training_scenes=None)
     not_released("not the record of a finished training")
     finished(release.WITH_DEPTH, 1)
     made = release.make_release(Path("results/runs/embedded"), Path("made"))
@@ -527,8 +534,19 @@ def test_the_command_takes_runs_from_where_it_is_told(
     monkeypatch.setattr("ddnet.engine.release.RELEASE", Path("made"))
     monkeypatch.setattr(release.make_release, "__defaults__", (Path("made"),))
     assert main(["release", "--runs", "results/runs/embedded"]) == 0
-    assert "made/ddnet_1b_constant.pt: seed 0 of 0, validation 20.00 dB, commit cccc" in capsys.readouterr().out
-    assert names("made") == ["ddnet_1b_constant.pt", "ddnet_1b_rendered.pt", "manifest.json"]
+    shown = capsys.readouterr().out
+    assert "made/ddnet_1b_constant.pt: seed 0 of 0, validation 20.00 dB, commit cccc" in shown
+    told = (
+        "400 training scenes of embedded, with exposure (± 1 stops), contrast (± 30%), Gaussian noise (sigma up to "
+        "0.03 of the range) and JPEG of quality 60 to 100 for half of the crops"
+    )
+    assert f"learned from {told}" in shown
+    assert names("made") == ["README.md", "ddnet_1b_constant.pt", "ddnet_1b_rendered.pt", "manifest.json"]
+    card = Path("made/README.md").read_text()
+    assert (
+        f"- `ddnet_1b_constant`: {told}." in card and "| 1,234 | 10 steps of 2 crops, seed 0 of 1 | 20.00 dB |" in card
+    )
+    assert "astronaut, china" in card
     assert main(["release", "--runs", "nowhere"]) == 1
     assert "nowhere: has no run of ddnet_1b_constant" in capsys.readouterr().err
 

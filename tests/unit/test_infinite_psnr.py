@@ -20,8 +20,6 @@ from ddnet.report.mlflow_items import mean_metrics
 from ddnet.report.model_card import metric_table
 from ddnet.report.tables import table2, table3
 
-pytestmark = pytest.mark.skipif(not hasattr(wording, "NOT_FINITE"), reason="undefined statistics are not yet shown")
-
 
 @pytest.fixture(scope="module", params=["one", "all"])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
