@@ -467,7 +467,7 @@ def test_the_carried_networks_are_those_of_their_manifest(tmp_path: Path) -> Non
     for variant in (release.WITHOUT_DEPTH, release.WITH_DEPTH):
         facts = release.carried_facts(variant)
         run = release.load_carried(variant)
-        assert run.variant.name == variant and run.info["width"] == 16 and facts["preset"] == "embedded"
+        assert run.variant.name == variant and run.info["width"] == 16 and facts["preset"] == "release"
         assert len(facts["commit"]) == 40 and facts["best_val_psnr"] > 28
         total += (release.RELEASE / f"{variant}.pt").stat().st_size
     assert total < release.MOST_BYTES
