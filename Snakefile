@@ -23,16 +23,6 @@ include: "workflow/rules/report.smk"
 include: "workflow/rules/defocus.smk"
 
 
-localrules:
-    all,
-    tables,
-    ablation,
-    controls,
-    readings,
-    fusions,
-    release,
-
-
 rule all:
     default_target: True
     input:

@@ -23,7 +23,7 @@ def release(arguments: argparse.Namespace) -> None:
             f"{RELEASE / variant}.pt: seed {facts['seed']} of {seeds}, validation {facts['best_val_psnr']:.2f} dB, "
             f"commit {facts['commit'][:12]}, SHA-256 {facts['sha256'][:12]}; learned from {learned_from(facts)}"
         )
-    print(f"{RELEASE / CARD}: their card")
+    say(f"{RELEASE / CARD}: their card")
 
 
 def add_parser(commands: Any) -> None:

@@ -110,7 +110,7 @@ def parse_yaml(text: str, where: Path | str) -> Any:
         DDNetError: it is not YAML, has a key twice, or stands for far more values than settings have.
     """
     try:
-        values = yaml.load(text, _Loader)
+        values = _Loader(text).get_single_data()
         _require_modest(values, where)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # no date, unhashable keys, ...
         raise DDNetError(f"{where}: not valid YAML: {' '.join(str(error).split())[:300]}; correct it") from None
