@@ -18,7 +18,7 @@ _ROLES = ("source", "target")
 MOST_SEEDS = 1000
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Side = Annotated[int, Field(ge=32)]  # pixels
+Side = Annotated[int, Field(ge=16)]  # pixels
 
 
 class EmbeddedData(Strict):

@@ -132,7 +132,9 @@ def test_options_that_a_system_does_not_take_are_one_line() -> None:
 def test_a_line_with_a_system_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     table = tmp_path / "baselines.yaml"
     table.write_text((CONFIG / "baselines.yaml").read_text() + "\nmine: {system: mine, label: Mine}\n")
-    with pytest.raises(DDNetError, match=r"baseline 'mine': no system 'mine'; correct it, or write baselines/mine.py"):
+    with pytest.raises(
+        DDNetError, match=r"baseline 'mine': no system 'mine'; did you mean .*; correct it, or write baselines/mine.py"
+    ):
         Plan(load_settings(CONFIG / "smoke.yaml"), load_variants(CONFIG / "variants.yaml"), load_baselines(table))
     table.write_text("ebdb: {system: ebdb, label: EBDB}\n")
     with pytest.raises(DDNetError, match="lacks 'blurred"):

@@ -210,7 +210,9 @@ def test_the_only_hdf5_file_of_a_folder_is_taken(tmp_path: Path) -> None:
     (tmp_path / "any name.HDF5").touch()
     assert find_hdf5(tmp_path, "Toy") == tmp_path / "any name.HDF5"
     (tmp_path / "other.h5").touch()
-    with pytest.raises(DDNetError, match=r"any name\.HDF5 and other\.h5; keep the published weights of Toy only"):
+    with pytest.raises(
+        DDNetError, match=r"any name\.HDF5 and other\.h5; leave the weights of Toy there, and move the other"
+    ):
         find_hdf5(tmp_path, "Toy")
     with pytest.raises(DDNetError, match=r"nothing\.h5: no such file; fetch the published weights of Toy"):
         read_convolutions(tmp_path / "nothing.h5", "Toy")
