@@ -42,7 +42,7 @@ class BuildWithWorkflow(build_py):
         carried = Path(self.build_lib, "ddnet", "_project")
         shutil.rmtree(carried, ignore_errors=True)
         carried.mkdir(parents=True)
-        for name in runpy.run_path(str(ROOT / "ddnet" / "places.py"))["WORKFLOW"]:
+        for name in runpy.run_path(str(ROOT / "ddnet" / "runtime" / "paths.py"))["WORKFLOW"]:
             source, target = ROOT / name, carried / name
             if source.is_dir():
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))

@@ -14,12 +14,13 @@ from typing import Any
 from ddnet.config import Baseline
 from ddnet.data.index import Scene
 from ddnet.errors import DDNetError
+from ddnet.planning.baselines import baseline_module
 from ddnet.registry import class_name
 
 
 def system_class(system: str) -> Any:
     """The class that a system's file holds."""
-    return getattr(import_module(f"baselines.{system}"), class_name(system))
+    return getattr(import_module(baseline_module(system)), class_name(system))
 
 
 def build(baseline: Baseline, weights: Path | None = None, dataset: str = "") -> Any:

@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines import build, system_class
-from baselines.deconvolution import deblur_with_map, gaussian_kernel, quantise_sigma
-from ddnet.arrays import write_npy
+from baselines.common.deconvolution import deblur_with_map, gaussian_kernel, quantise_sigma
 from ddnet.config import Baseline
 from ddnet.errors import DDNetError
-from ddnet.plan import cpu_count
-from ddnet.provenance import peak_memory_mib
+from ddnet.io.arrays import write_npy
+from ddnet.runtime.provenance import peak_memory_mib
+from ddnet.runtime.resources import cpu_count
 
 FloatArray = NDArray[np.float32]
 Facts = dict[str, Any]
@@ -83,8 +83,8 @@ def write_stand_in(system: str, file: Path) -> None:
 def _random_dmenet(file: Path) -> None:
     import torch
 
-    from baselines.dmenet_network import WIDTH, Network
-    from baselines.dmenet_weights import save_weights
+    from baselines.dmenet.network import WIDTH, Network
+    from baselines.dmenet.weights import save_weights
 
     torch.manual_seed(SEED)
     state = Network(WIDTH, auxiliary=False).state_dict()
@@ -98,7 +98,7 @@ def _random_network(kind: Any, file: Path) -> None:
     """Of the published width; further sizes as the network has them by default."""
     import torch
 
-    from baselines.network_system import save_weights
+    from baselines.common.network_system import save_weights
 
     torch.manual_seed(SEED)
     network = kind.network(kind.width)

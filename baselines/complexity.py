@@ -15,11 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from baselines import defocusgan_network, dmenet_network, mdpnet_network, system_class
-from baselines.network_system import NetworkSystem
+from baselines import system_class
+from baselines.common.network_system import NetworkSystem
+from baselines.defocusgan import network as defocusgan_network
+from baselines.dmenet import network as dmenet_network
+from baselines.mdpnet import network as mdpnet_network
 from ddnet.config import Recipe
-from ddnet.engine.complexity import flop_counter_macs, ptflops_macs
 from ddnet.errors import DDNetError
+from ddnet.evaluation.complexity import flop_counter_macs, ptflops_macs
 from ddnet.models import count_parameters
 
 SIZE = 512  # pixels a side; the paper's MACs are of this size

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.deconvolution import ALPHA, ITERATIONS, LAMBDA, METHODS, deblur_with_map
-from ddnet.arrays import write_npy
+from baselines.common.deconvolution import ALPHA, ITERATIONS, LAMBDA, METHODS, deblur_with_map
 from ddnet.data.embedded.true_blur import WINDOW, textured, true_sigma
 from ddnet.data.index import Scene
 from ddnet.errors import DDNetError
-from ddnet.files import atomic_path
-from ddnet.images import read_image
-from ddnet.metrics.psnr import Psnr
+from ddnet.evaluation.metrics.psnr import Psnr
+from ddnet.io.arrays import write_npy
+from ddnet.io.files import atomic_path
+from ddnet.io.images import read_image
 
 log = logging.getLogger(__name__)
 

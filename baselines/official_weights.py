@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from baselines import system_class
-from baselines.network_system import NetworkSystem
-from baselines.npz_weights import opened
+from baselines.common.network_system import NetworkSystem
+from baselines.common.npz_weights import opened
 from ddnet.errors import DDNetError
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ddnet._torchvision_shim import install as _install_torchvision_shim
+from ddnet.io.limits import MOST_PIXELS
+from ddnet.runtime.torchvision_shim import install as _install_torchvision_shim
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
-# A few bytes can claim to be a picture of any size; medium format has 150 million pixels. OpenCV, whose own limit is
-# six times as high, asks the environment once, when it is first imported.
-MOST_PIXELS = 180_000_000
+# OpenCV, whose own limit is six times as high, asks the environment once, when it is first imported.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))
 
 # Must be in place before anything imports torchvision; costs nothing until then.
@@ -27,5 +26,5 @@ def __getattr__(name: str) -> Any:
     if name == "load":
         from importlib import import_module
 
-        return import_module("ddnet.engine.load").load
+        return import_module("ddnet.restoration.load").load
     raise AttributeError(f"module 'ddnet' has no attribute '{name}'")

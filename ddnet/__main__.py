@@ -2,6 +2,6 @@
 
 import sys
 
-from ddnet.cli import main
+from ddnet.cli.main import main
 
 sys.exit(main())

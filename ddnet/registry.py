@@ -15,7 +15,7 @@ from typing import Any
 
 from ddnet.errors import DDNetError
 
-PACKAGES = {"fusion": "ddnet.models.fusion", "depth": "ddnet.depth", "metric": "ddnet.metrics"}
+PACKAGES = {"fusion": "ddnet.models.fusion", "depth": "ddnet.depth.sources", "metric": "ddnet.evaluation.metrics"}
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:

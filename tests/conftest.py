@@ -29,7 +29,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> SmallPage:
 @pytest.fixture(scope="session")
 def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the real AlexNet and VGG-16 trunks; `DDNET_WEIGHTS` names one that exists already."""
-    from ddnet.weights import fetch_weights
+    from ddnet.models.pretrained import fetch_weights
 
     folder = Path(os.environ.get("DDNET_WEIGHTS") or tmp_path_factory.mktemp("weights"))
     fetch_weights(required=["alexnet", "vgg16"], optional=[], folder=folder)

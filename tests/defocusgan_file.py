@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from baselines.defocusgan import published_name
-from baselines.defocusgan_network import Network
+from baselines.defocusgan.baseline import published_name
+from baselines.defocusgan.network import Network
 
 
 def write_defocusgan(path: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ddnet.config import Trial
 from ddnet.data.dpdd import official_pairs
-from ddnet.images import RawArray, quantise
+from ddnet.io.images import RawArray, quantise
 
 SIGMA = 1.5  # blur of the sources, pixels
 

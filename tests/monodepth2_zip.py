@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ddnet.depth._network import DepthNetwork
+from ddnet.depth.network import DepthNetwork
 
 
 def published_states(height: int = 64, width: int = 96, seed: int = 0) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ddnet.places import ROOT
+from ddnet.runtime.paths import ROOT
 
 PACKAGE = sorted((ROOT / "ddnet").rglob("*.py")) + sorted((ROOT / "baselines").rglob("*.py"))
 
@@ -18,15 +18,15 @@ def test_floors_hold() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("module", ["ddnet.report.tables", "ddnet.report.figures", "ddnet.report.inputs", "ddnet.plan"])
+@pytest.mark.parametrize("module", ["report.tables", "report.figures", "report.inputs", "planning.plan"])
 def test_reports_and_plans_never_import_torch(module: str) -> None:
-    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    code = f"import sys, ddnet.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_planning_needs_no_heavy_package() -> None:
     heavy = ("torch", "numpy", "pandas", "cv2", "scipy", "matplotlib")
-    code = f"import sys, ddnet.plan; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, ddnet.planning.plan; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -65,11 +65,11 @@ def test_no_file_holds_a_path_of_the_machine_it_was_written_on() -> None:
 
 
 def test_what_reaches_a_terminal_goes_through_one_place() -> None:
-    """Names of files may hold what steers a terminal; `ddnet.log.say` and its formatter let none of it through."""
-    allowed = {"log.py", "cli.py", "cli_completion.py"}  # itself; JSON and code for a shell, without names of files
+    """Names of files may hold what steers a terminal; `say` of `ddnet.runtime.log` and its formatter stop it."""
+    allowed = {"log.py", "main.py", "completion.py"}  # itself; JSON and code for a shell, without names of files
     for file in PACKAGE:
         for node in ast.walk(ast.parse(file.read_text())):
             called = node.func if isinstance(node, ast.Call) else None
             assert not (isinstance(called, ast.Name) and called.id == "print") or file.name in allowed, file
             logs = isinstance(called, ast.Attribute) and called.attr in ("basicConfig", "StreamHandler", "FileHandler")
-            assert not logs or file.name in ("log.py", "train_processes.py"), file
+            assert not logs or file.name in ("log.py", "processes.py"), file

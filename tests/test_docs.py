@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ddnet.cli import parser
+from ddnet.cli.main import parser
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ddnet.cli import CONFIG
+from ddnet.cli.main import CONFIG
 from ddnet.config import load_sources
 from ddnet.fetch.links import require_safe
 from ddnet.fetch.policy import SourceFailed
-from ddnet.places import ROOT
+from ddnet.runtime.paths import ROOT
 
 SOURCES = [file for part in ("ddnet", "baselines", "workflow/scripts") for file in sorted((ROOT / part).rglob("*.py"))]
 FORBIDDEN = {

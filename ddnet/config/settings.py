@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
 from ddnet.config._base import Distinct, Seed, Strict, brief, explain, merge, read_yaml
 from ddnet.errors import DDNetError
-from ddnet.files import expanded, listable
+from ddnet.io.files import expanded, listable
 
 PAPER_WIDTH = 64
 _ROLES = ("source", "target")

@@ -15,10 +15,10 @@ import numpy as np
 
 from ddnet.data.index import MOST_THREADS, Scene
 from ddnet.errors import DDNetError
-from ddnet.files import read_json
-from ddnet.images import FloatArray, read_image
-from ddnet.log import Progress
-from ddnet.plan import cpu_count
+from ddnet.io.files import read_json
+from ddnet.io.images import FloatArray, read_image
+from ddnet.runtime.log import Progress
+from ddnet.runtime.resources import cpu_count
 
 # A target holds more detail than its defocused image: squared gradients, image over target. Rendered pairs reach 0.93.
 SWAPPED_RENDERED, SWAPPED = 1.05, 1.25

@@ -14,8 +14,8 @@ from pathlib import Path
 from ddnet.config import FolderData
 from ddnet.data.index import ImageFile, PairFiles, Scene, describe_pairs
 from ddnet.errors import DDNetError
-from ddnet.files import expanded, listable
-from ddnet.images import stored_orientation
+from ddnet.io.files import expanded, listable
+from ddnet.io.images import stored_orientation
 
 log = logging.getLogger(__name__)
 

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ddnet import MOST_PIXELS
 from ddnet.errors import DDNetError
-from ddnet.files import atomic_path, listable, read_rows, sha256
-from ddnet.images import RawArray, bit_depth, read_raw_rgb
-from ddnet.log import Progress
-from ddnet.plan import cpu_count
+from ddnet.io.files import atomic_path, listable, read_rows, sha256
+from ddnet.io.images import RawArray, bit_depth, read_raw_rgb
+from ddnet.io.limits import MOST_PIXELS
+from ddnet.runtime.log import Progress
+from ddnet.runtime.resources import cpu_count
 
 COLUMNS = (
     "dataset", "split", "scene", "location", "image", "target", "depth_m",

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddnet.arrays import read_npy
 from ddnet.data.patches import ARRAYS, PATCH_COLUMNS, SCENE_COLUMNS, VIEWS, Raw
 from ddnet.errors import DDNetError
-from ddnet.files import read_rows
+from ddnet.io.arrays import read_npy
+from ddnet.io.files import read_rows
 
 Place = Literal["disk", "ram", "gpu"]
 PLACE_VARIABLE = "DDNET_TRAINING_SET"

@@ -22,9 +22,9 @@ from ddnet.config import Patches
 from ddnet.data.index import Scene
 from ddnet.data.unchanged import require_unchanged
 from ddnet.errors import DDNetError
-from ddnet.files import atomic_path
-from ddnet.images import read_raw_rgb
-from ddnet.log import Progress, format_bytes
+from ddnet.io.files import atomic_path
+from ddnet.io.images import read_raw_rgb
+from ddnet.runtime.log import Progress, format_bytes
 
 SOBEL_SIZES = (3, 7, 11, 15)
 SCENE_COLUMNS = ("position", "scene", "offset", "height", "width")

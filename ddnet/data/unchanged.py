@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ddnet.contents import Contents
 from ddnet.data.index import Scene, read_index
 from ddnet.errors import DDNetError
-from ddnet.files import sha256
+from ddnet.io.contents import Contents
+from ddnet.io.files import sha256
 
 
 def require_unchanged(scene: Scene) -> None:

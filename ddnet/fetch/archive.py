@@ -15,7 +15,7 @@ from zipfile import ZipInfo
 
 from ddnet.fetch.policy import SourceFailed
 from ddnet.fetch.wanted import Wanted, is_plain
-from ddnet.log import format_bytes
+from ddnet.runtime.log import format_bytes
 
 BLOCK = 1 << 20
 MAX_ENTRY_BYTES = 1 << 30

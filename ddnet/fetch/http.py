@@ -21,8 +21,8 @@ from requests.adapters import HTTPAdapter
 from ddnet.fetch import links
 from ddnet.fetch.partial import Partial, Version
 from ddnet.fetch.policy import Policy, SourceFailed
-from ddnet.files import sha256
-from ddnet.log import format_bytes
+from ddnet.io.files import sha256
+from ddnet.runtime.log import format_bytes
 
 log = logging.getLogger(__name__)
 

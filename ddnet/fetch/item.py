@@ -20,8 +20,8 @@ from ddnet.fetch.place import PARTIAL, Place, disk_errors, for_each, only_one
 from ddnet.fetch.policy import Policy, SourceFailed
 from ddnet.fetch.sources import from_archive, from_source
 from ddnet.fetch.wanted import Wanted, scan_folder
-from ddnet.files import sha256, write_text
-from ddnet.log import Progress
+from ddnet.io.files import sha256, write_text
+from ddnet.runtime.log import Progress
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ddnet.errors import DDNetError
-from ddnet.files import write_json
+from ddnet.io.files import write_json
 
 MANIFEST_FILE = "manifest.json"
 FLUSH_S = 3.0

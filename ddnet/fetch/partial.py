@@ -11,7 +11,7 @@ from pathlib import Path
 
 from requests import Response
 
-from ddnet.files import write_json
+from ddnet.io.files import write_json
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from ddnet.errors import DDNetError
 from ddnet.fetch.manifest import Manifest
 from ddnet.fetch.policy import Policy, SourceFailed
 from ddnet.fetch.wanted import Wanted
-from ddnet.files import alone
-from ddnet.log import format_bytes
+from ddnet.io.files import alone
+from ddnet.runtime.log import format_bytes
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from ddnet.fetch.manifest import Manifest
 from ddnet.fetch.place import disk_errors, only_one
 from ddnet.fetch.policy import SourceFailed
 from ddnet.fetch.wanted import Wanted, scan_folder
-from ddnet.files import atomic_path, sha256
+from ddnet.io.files import atomic_path, sha256
 
 
 def put_item(

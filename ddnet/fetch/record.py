@@ -7,7 +7,7 @@ from typing import Any
 
 from ddnet.errors import DDNetError
 from ddnet.fetch.item import Fetched
-from ddnet.files import read_json, write_json
+from ddnet.io.files import read_json, write_json
 
 
 def write_fetched(path: str | Path, fetched: Fetched) -> None:

@@ -15,7 +15,7 @@ from ddnet.fetch import parquet
 from ddnet.fetch.http import Client, Order
 from ddnet.fetch.place import Place, for_each
 from ddnet.fetch.policy import SourceFailed
-from ddnet.log import Progress
+from ddnet.runtime.log import Progress
 
 log = logging.getLogger(__name__)
 

@@ -176,7 +176,7 @@ class DDNet(nn.Module):
         """Deblur.
 
         Args:
-            image: (B, 3, H, W) RGB in [0, 1]; sides are multiples of 16 (`ddnet.tensors.pad_to_multiple`).
+            image: (B, 3, H, W) RGB in [0, 1]; sides are multiples of 16 (`ddnet.io.tensors.pad_to_multiple`).
             depth: (B, 1, H, W) normalised inverse depth in [0, 1]; ignored by a network without depth.
 
         Returns:

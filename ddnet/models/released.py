@@ -1,7 +1,7 @@
 """Importer for the weights that the paper's authors published.
 
-Their checkpoint is a dictionary with `state_dict`, or any other form that `ddnet.state_dicts` knows; its network works
-on BGR in [0, 1]. The importer maps the keys onto `DDNet`, swaps the colour channels of the first and the last
+Their checkpoint is a dictionary with `state_dict`, or any other form that `ddnet.io.state_dicts` knows; its network
+works on BGR in [0, 1]. The importer maps the keys onto `DDNet`, swaps the colour channels of the first and the last
 convolution once, so that the model speaks RGB, and refuses anything that does not fit, by name and shape.
 """
 
@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 
 from ddnet.errors import DDNetError
+from ddnet.io.state_dicts import find_state
+from ddnet.io.torch_files import check_state, load_torch
 from ddnet.models.ddnet import DDNet
-from ddnet.state_dicts import find_state
-from ddnet.torch_files import check_state, load_torch
 
 _CELLS = {"64": 0, "128": 1, "256": 2, "512": 3}  # named after the feature size at 512 px: 1/8 to full
 _CONVS = {"0": "conv1", "2": "conv2", "3.conv_du.0": "attention.squeeze", "3.conv_du.2": "attention.excite"}

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddnet import files
 from ddnet.errors import DDNetError
+from ddnet.io import files
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddnet.errors import DDNetError
-from ddnet.images import read_image
+from ddnet.io.images import read_image
 from ddnet.report.defocus import TRUE, MapSource, read_map
 from ddnet.report.panels import PanelScene, _show, reduced
 from ddnet.report.style import TEXT_WIDTH, house_style, new_figure, save, wrapped

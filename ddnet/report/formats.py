@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddnet.files import atomic_path, write_text
+from ddnet.io.files import atomic_path, write_text
 from ddnet.report.layout import Column, Table
 from ddnet.report.tex import render
 from ddnet.report.wording import MISSING, format_number

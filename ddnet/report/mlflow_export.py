@@ -19,12 +19,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ddnet.errors import DDNetError
-from ddnet.files import alone
-from ddnet.images import read_image, write_image
-from ddnet.log import Progress
+from ddnet.io.files import alone
+from ddnet.io.images import read_image, write_image
 from ddnet.report.collect import RunRef, VariantInfo
 from ddnet.report.mlflow_items import Item, run_item, study_item
 from ddnet.report.mlflow_move import PREFIX, location, relocate
+from ddnet.runtime.log import Progress
 
 _T = TypeVar("_T")
 log = logging.getLogger(__name__)

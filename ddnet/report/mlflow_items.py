@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ddnet.errors import DDNetError
-from ddnet.files import sha256
+from ddnet.io.files import sha256
 from ddnet.report.collect import METRICS, RunRef, VariantInfo, read_run
 
 EXPORT_VERSION = 1  # raise it when the exported form changes, so that every run is written anew

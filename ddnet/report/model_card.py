@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddnet.files import write_text
+from ddnet.io.files import write_text
 from ddnet.report.collect import METRICS, RunRef, RunResult, VariantInfo, read_json, read_run
 from ddnet.report.footnotes import plain_text
 from ddnet.report.statistics import DRAWS, interval
@@ -151,9 +151,9 @@ def _loading(model: str, with_depth: bool) -> list[str]:
         "```python",
         "from pathlib import Path",
         "",
-        "from ddnet.engine.checkpoint import load_run",
-        "from ddnet.engine.evaluate import ModelRestorer",
-        f"from ddnet.images import {names}",
+        "from ddnet.training.checkpoint import load_run",
+        "from ddnet.evaluation.evaluate import ModelRestorer",
+        f"from ddnet.io.images import {names}",
         "",
         f'run = load_run(Path("{model}"))',
         f'restored = ModelRestorer(run.model).restore(read_image("photo.png"), {depth})',

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ddnet.files import atomic_path, write_text
+from ddnet.io.files import atomic_path, write_text
 from ddnet.report.claims import CONTRADICTED, NAME, SUPPORTED, UNMEASURED, UNRESOLVED
 from ddnet.report.collect import collect
 from ddnet.report.figures import TITLES

@@ -13,12 +13,12 @@ import numpy as np
 
 from ddnet.data.index import Scene, panel_scenes
 from ddnet.errors import DDNetError
-from ddnet.files import atomic_path
-from ddnet.images import FloatArray, quantise, read_depth16, read_image
-from ddnet.log import Progress
-from ddnet.plan import slug
+from ddnet.io.files import atomic_path
+from ddnet.io.images import FloatArray, quantise, read_depth16, read_image
+from ddnet.planning.plan import slug
 from ddnet.report.collect import RunRef
 from ddnet.report.panels import PanelScene, depth_scale, psnr_of, reduced
+from ddnet.runtime.log import Progress
 
 if TYPE_CHECKING:
     import pandas as pd

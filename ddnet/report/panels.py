@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddnet.arrays import read_npz
 from ddnet.data.index import Scene, panel_scenes
 from ddnet.errors import DDNetError
-from ddnet.images import read_depth16, read_image
+from ddnet.io.arrays import read_npz
+from ddnet.io.images import read_depth16, read_image
 from ddnet.report.collect import RunRef
 from ddnet.report.style import PALETTE, PICTURE_BYTES, TEXT_WIDTH, house_style, new_figure, save, wrapped
 from ddnet.report.wording import format_number

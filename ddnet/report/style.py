@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddnet.files import atomic_path
+from ddnet.io.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -21,7 +21,7 @@ from ddnet.data.embedded.optics import Lens, inverse_depth_of_plane
 from ddnet.data.embedded.surfaces import SceneSpec, Surface, Vector
 from ddnet.data.embedded.textures import FloatArray
 from ddnet.errors import DDNetError
-from ddnet.places import install_command
+from ddnet.runtime.paths import install_command
 
 VARIANT = "scalar_rgb"  # runs on any processor
 BEYOND = 1.8  # how far outside the frame an endless plane goes on, in half frames

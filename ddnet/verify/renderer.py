@@ -17,10 +17,10 @@ from ddnet.data.embedded.render import Rendered, render
 from ddnet.data.embedded.surfaces import SceneSpec
 from ddnet.data.embedded.textures import FloatArray, linear_to_srgb
 from ddnet.errors import DDNetError
-from ddnet.files import atomic_path, write_json
-from ddnet.images import read_image, write_image
-from ddnet.log import Progress
-from ddnet.provenance import Stopwatch
+from ddnet.io.files import atomic_path, write_json
+from ddnet.io.images import read_image, write_image
+from ddnet.runtime.log import Progress
+from ddnet.runtime.provenance import Stopwatch
 from ddnet.verify import mitsuba as theirs
 from ddnet.verify.scenes import Case, cases
 

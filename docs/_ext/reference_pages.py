@@ -92,7 +92,7 @@ def allowed(field: dict[str, Any]) -> str:
 
 def command_line(root: Path) -> str:
     """The help of every command, as the terminal shows it."""
-    from ddnet.cli import parser
+    from ddnet.cli.main import parser
 
     kept = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "100"

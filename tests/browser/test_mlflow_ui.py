@@ -12,7 +12,7 @@ from mlflow_server import documented, mlflow_ui
 from selenium import webdriver
 from test_report_mlflow import Setup
 
-from ddnet.places import ROOT
+from ddnet.runtime.paths import ROOT
 
 FIRST, SECOND = "ddnet_1b-seed0", "unet-seed0"
 

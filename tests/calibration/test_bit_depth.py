@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from skimage.data import chelsea
 
-from ddnet.images import read_image, write_image
-from ddnet.metrics import build_metrics
-from ddnet.metrics._base import FloatArray
+from ddnet.evaluation.metrics import build_metrics
+from ddnet.evaluation.metrics._base import FloatArray
+from ddnet.io.images import read_image, write_image
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 from skimage.metrics import structural_similarity
 from test_golden import CASES, GOLDEN
 
-from ddnet.metrics import build_metrics
-from ddnet.metrics._base import FloatArray
+from ddnet.evaluation.metrics import build_metrics
+from ddnet.evaluation.metrics._base import FloatArray
 
 Broken = Callable[[Callable[[FloatArray, FloatArray], float], FloatArray, FloatArray], float]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddnet.metrics import build_metrics
-from ddnet.metrics._base import FloatArray
+from ddnet.evaluation.metrics import build_metrics
+from ddnet.evaluation.metrics._base import FloatArray
 
 GOLDEN = list(csv.DictReader(Path(__file__).with_name("golden.csv").read_text(encoding="utf-8").splitlines()))
 Pair = tuple[FloatArray, FloatArray]

@@ -13,8 +13,8 @@ import pytest
 from ddnet.data.embedded.render import Rendered, render
 from ddnet.data.embedded.surfaces import SceneSpec
 from ddnet.errors import DDNetError
-from ddnet.images import read_image
-from ddnet.places import ROOT
+from ddnet.io.images import read_image
+from ddnet.runtime.paths import ROOT
 from ddnet.verify.renderer import LEAST_DB, LENS_SAMPLES, compare, decibels, encoded, pictures, verify_renderer
 from ddnet.verify.scenes import cases
 

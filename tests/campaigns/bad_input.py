@@ -36,39 +36,40 @@ from mutations import JUNK, mutation_of, of_bytes
 from photograph_files import photograph_files
 
 from baselines import build, system_class
-from baselines.external import External
-from baselines.keras_weights import read_convolutions
-from baselines.network_system import save_weights
-from ddnet.cli import CONFIG
+from baselines.common.keras_weights import read_convolutions
+from baselines.common.network_system import save_weights
+from baselines.external.baseline import External
+from ddnet.cli.main import CONFIG
 from ddnet.config import FolderData, Patches, load_baselines, load_settings, load_sources, load_variants
 from ddnet.data.audit import audit
+from ddnet.data.depth_maps import DepthStore, true_depth
 from ddnet.data.embedded import index_benchmark, render_benchmark
 from ddnet.data.embedded.true_blur import true_sigma
 from ddnet.data.folder import index_folder
 from ddnet.data.index import read_index, write_index
 from ddnet.data.patch_set import PatchSet
 from ddnet.data.patches import extract_patches
-from ddnet.depth._network import DepthNetwork
-from ddnet.depth._weights import load_weights as load_depth_weights
-from ddnet.depth._weights import save_fitted
-from ddnet.engine.checkpoint import load_run, save_run
-from ddnet.engine.estimate_depth import DepthStore, estimate_depth, true_depth
-from ddnet.engine.progress import Progress, resume, save_progress
+from ddnet.depth.estimate import estimate_depth
+from ddnet.depth.network import DepthNetwork
+from ddnet.depth.weights import load_weights as load_depth_weights
+from ddnet.depth.weights import save_fitted
 from ddnet.errors import DDNetError
 from ddnet.fetch import read_fetched
 from ddnet.fetch.manifest import Manifest
 from ddnet.fetch.put import unpack_zip
 from ddnet.fetch.wanted import by_name
-from ddnet.files import sha256, write_json
-from ddnet.images import read_depth16, read_image
+from ddnet.io.files import sha256, write_json
+from ddnet.io.images import read_depth16, read_image
 from ddnet.models import build_model
+from ddnet.models.pretrained import load_trunk, read_manifest
 from ddnet.models.released import load_released
-from ddnet.plan import Plan
-from ddnet.provenance import Stopwatch
+from ddnet.planning.plan import Plan
 from ddnet.report.claims import claims_text
 from ddnet.report.collect import read_run
 from ddnet.report.panels import GATE_SCALES, read_gates
-from ddnet.weights import load_trunk, read_manifest
+from ddnet.runtime.provenance import Stopwatch
+from ddnet.training.checkpoint import load_run, save_run
+from ddnet.training.progress import Progress, resume, save_progress
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "workflow"), str(Path(
 from interruptions import SMOKE, Victim, digests, whole
 from projects import copy_project
 
-from ddnet.files import write_json
-from ddnet.provenance import Stopwatch
+from ddnet.io.files import write_json
+from ddnet.runtime.provenance import Stopwatch
 
 
 class SmallDisk:

@@ -32,8 +32,8 @@ import psutil
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[1] / "workflow")]
 from projects import copy_project
 
-from ddnet.files import sha256, write_json
-from ddnet.provenance import Stopwatch
+from ddnet.io.files import sha256, write_json
+from ddnet.runtime.provenance import Stopwatch
 
 SMOKE = ("all", "--cores", "8", "--configfile", "workflow/config/smoke.yaml")
 WAYS = ("all", "main", "job")
@@ -244,7 +244,7 @@ def slow_remote(folder: Path) -> Iterator[Path]:
     from remote import Remote, slow
     from test_paper_graph import SIZE, TRIAL, miniature_settings
 
-    from ddnet.cli import CONFIG
+    from ddnet.cli.main import CONFIG
 
     make_dpdd(folder / "remote" / "dpdd", "hub", SIZE, TRIAL, views=True)
     zip_folder(make_realdof(folder / "unpacked", size=(80, 112)), folder / "remote" / "RealDOF.zip", "RealDOF")

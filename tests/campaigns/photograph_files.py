@@ -12,11 +12,11 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageCms
 
-from ddnet.engine.deblur import given_depth
-from ddnet.engine.release import RELEASE, WITHOUT_DEPTH, load_carried
-from ddnet.photographs import Photograph, converted, mean_change, read_photograph, restored_pixels, write_photograph
-from ddnet.photographs._encode import encode_png, encode_tiff
-from ddnet.photographs._metadata import png_with
+from ddnet.io.photographs import Photograph, converted, mean_change, read_photograph, restored_pixels, write_photograph
+from ddnet.io.photographs._encode import encode_png, encode_tiff
+from ddnet.io.photographs._metadata import png_with
+from ddnet.restoration.deblur import given_depth
+from ddnet.restoration.release import RELEASE, WITHOUT_DEPTH, load_carried
 
 _TIFFS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("planes.tif", "rgb", {"planarconfig": "separate", "extratags": [(274, 3, 1, 6, True)]}),

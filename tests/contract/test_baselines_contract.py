@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from baselines import build, train
-from ddnet.cli import CONFIG
+from ddnet.cli.main import CONFIG
 from ddnet.config import Baseline, load_baselines, load_settings, load_variants
 from ddnet.data.embedded import index_benchmark, render_split
 from ddnet.data.index import Scene
 from ddnet.data.patches import extract_patches
 from ddnet.errors import DDNetError
-from ddnet.plan import Plan
-from ddnet.plan_systems import system_needs
+from ddnet.planning.baselines import system_needs
+from ddnet.planning.plan import Plan
 
 BASELINES = load_baselines(CONFIG / "baselines.yaml")
 SMOKE = load_settings(CONFIG / "smoke.yaml")
@@ -133,7 +133,8 @@ def test_a_line_with_a_system_that_is_not_there_is_one_line(tmp_path: Path) -> N
     table = tmp_path / "baselines.yaml"
     table.write_text((CONFIG / "baselines.yaml").read_text() + "\nmine: {system: mine, label: Mine}\n")
     with pytest.raises(
-        DDNetError, match=r"baseline 'mine': no system 'mine'; did you mean .*; correct it, or write baselines/mine.py"
+        DDNetError,
+        match=r"baseline 'mine': no system 'mine'; did you mean .*; correct it, or write baselines/mine/baseline.py",
     ):
         Plan(load_settings(CONFIG / "smoke.yaml"), load_variants(CONFIG / "variants.yaml"), load_baselines(table))
     table.write_text("ebdb: {system: ebdb, label: EBDB}\n")

@@ -11,10 +11,10 @@ import pytest
 import torch
 from depth_anything_folder import write_depth_anything
 
-from ddnet.depth import build_depth_source
-from ddnet.depth._base import NEEDS, DepthSource, Given
-from ddnet.depth._network import DepthNetwork
-from ddnet.depth._weights import save_fitted
+from ddnet.depth.network import DepthNetwork
+from ddnet.depth.sources import build_depth_source
+from ddnet.depth.sources._base import NEEDS, DepthSource, Given
+from ddnet.depth.weights import save_fitted
 from ddnet.errors import DDNetError
 from ddnet.registry import names, resolve
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddnet.engine.bench_metrics import with_stand_ins
-from ddnet.engine.measured_metrics import picture_pair, plain_measure
+from ddnet.benchmark.measured_metrics import picture_pair, plain_measure
+from ddnet.benchmark.metrics import with_stand_ins
 from ddnet.errors import DDNetError
-from ddnet.metrics import build_metrics
-from ddnet.metrics._base import FloatArray, Metric
+from ddnet.evaluation.metrics import build_metrics
+from ddnet.evaluation.metrics._base import FloatArray, Metric
 from ddnet.registry import names, resolve
 
 METRICS = names("metric")

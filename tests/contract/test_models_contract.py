@@ -5,9 +5,9 @@ import re
 import pytest
 import torch
 
-from ddnet.cli import CONFIG
+from ddnet.cli.main import CONFIG
 from ddnet.config import Complexity, Variant, load_variants
-from ddnet.engine.complexity import measure_complexity
+from ddnet.evaluation.complexity import measure_complexity
 from ddnet.models import banded, build_model, count_parameters, initialise
 from ddnet.models.ddnet import DDNet
 from ddnet.registry import class_name, module_name, names, resolve

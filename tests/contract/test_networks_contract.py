@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from baselines import network_training, system_class
-from baselines.network_system import save_weights
-from ddnet.cli import CONFIG
+from baselines import system_class
+from baselines.common import network_training
+from baselines.common.network_system import save_weights
+from ddnet.cli.main import CONFIG
 from ddnet.config import Recipe, load_baselines, load_settings, load_variants
 from ddnet.data.embedded import index_benchmark, render_split
 from ddnet.data.patches import extract_patches
-from ddnet.plan import Plan
-from ddnet.plan_systems import system_needs
+from ddnet.planning.baselines import system_needs
+from ddnet.planning.plan import Plan
 
 BASELINES = load_baselines(CONFIG / "baselines.yaml")
 SMOKE = Plan(load_settings(CONFIG / "smoke.yaml"), load_variants(CONFIG / "variants.yaml"), BASELINES)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ddnet.images import write_depth16, write_image
+from ddnet.io.images import write_depth16, write_image
 from ddnet.report.collect import RunRef, VariantInfo
 from ddnet.report.panels import PanelScene
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ddnet.places import ROOT
+from ddnet.runtime.paths import ROOT
 
 # Advice begins a clause, or follows "or", "and", "then", "to": "; delete it", "restore it, or remove the pair".
 VERBS = r"delete|remove|erase|discard|wipe|purge|unlink|trash|throw (?:it |them )?away|get rid of|rm|drop the|empty the"

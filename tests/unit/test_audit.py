@@ -14,7 +14,7 @@ from skimage import data as pictures
 from ddnet.data.audit import MISMATCHED, SAME, SWAPPED, audit
 from ddnet.data.index import Scene, describe_pair
 from ddnet.errors import DDNetError
-from ddnet.images import FloatArray, read_image, write_image
+from ddnet.io.images import FloatArray, read_image, write_image
 
 NAMES = ("astronaut", "coffee", "chelsea", "rocket", "brick", "grass")
 SPLITS = ("train", "train", "train", "val", "test", "test")

@@ -14,19 +14,19 @@ import pytest
 
 from baselines import build
 from baselines.bench import write_scene, write_stand_in
-from ddnet.cli import main
+from ddnet.benchmark.bench import COLUMNS, Records, Row, bench_systems, measure, parse_size
+from ddnet.cli.main import main
 from ddnet.config import Baseline
 from ddnet.data.index import Scene
-from ddnet.engine.bench import COLUMNS, Records, Row, bench_systems, measure, parse_size
 from ddnet.errors import DDNetError
-from ddnet.places import ROOT
-from ddnet.plan import cpu_count
-from ddnet.plan_systems import system_needs
+from ddnet.planning.baselines import compared_systems, system_needs
+from ddnet.runtime.paths import ROOT
+from ddnet.runtime.resources import cpu_count
 
 BLURRED = Baseline(name="blurred", system="blurred", label="Blurred input")
 BROKEN = Baseline(name="broken", system="ebdb", label="Broken", options={"method": "wiener"})
 SIZE = (96, 64)
-LEARNED = sorted(file.stem for file in (ROOT / "baselines").glob("*.py") if "weights" in system_needs(file.stem))
+LEARNED = [system for system in compared_systems() if "weights" in system_needs(system)]
 
 
 def rows_in(file: Path) -> list[dict[str, str]]:
@@ -115,7 +115,7 @@ def test_training_steps_by_several_ways_start_from_the_same_loss(tmp_path: Path)
 
 
 def test_loading_beside_files_and_beside_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ddnet.engine.bench_data.IMAGE", (96, 64))
+    monkeypatch.setattr("ddnet.benchmark.data.IMAGE", (96, 64))
     given = ["--crop", "32", "--batch", "2", "--channels", "4", "--out", str(tmp_path)]
     assert main(["bench", "data", *given]) == 0
     [table] = tmp_path.glob("data-*.csv")
@@ -175,7 +175,7 @@ def test_networks_that_cannot_be_measured_are_one_line(
 @pytest.fixture
 def no_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes two seconds, and one test has it."""
-    monkeypatch.setattr("ddnet.engine.bench.measure_ceiling", dict)
+    monkeypatch.setattr("ddnet.benchmark.bench.measure_ceiling", dict)
 
 
 @pytest.mark.usefixtures("no_ceiling")

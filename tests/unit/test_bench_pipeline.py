@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from ddnet.cli import main
-from ddnet.engine.bench_pipeline import finished_jobs, shares
+from ddnet.benchmark.pipeline import finished_jobs, shares
+from ddnet.cli.main import main
 from ddnet.errors import DDNetError
-from ddnet.plan import cpu_count
+from ddnet.runtime.resources import cpu_count
 
 
 def write(folder: Path, name: str, second: int, wall: float, startup: float = 2.0, **facts: Any) -> None:

@@ -15,8 +15,9 @@ import torch
 import yaml
 from torch import nn
 
-from ddnet import registry, tensors
-from ddnet.cli import CONFIG, main
+from ddnet import registry
+from ddnet.benchmark.estimate_cost import Bench
+from ddnet.cli.main import CONFIG, main
 from ddnet.config import (
     given,
     load_baselines,
@@ -29,14 +30,14 @@ from ddnet.config import (
     validate_settings,
 )
 from ddnet.config._base import read_yaml
-from ddnet.depth._base import inference_device
-from ddnet.engine.estimate_cost import Bench
-from ddnet.engine.training_setup import _fabric
+from ddnet.depth.sources._base import inference_device
 from ddnet.errors import DDNetError
+from ddnet.io import tensors
 from ddnet.models.ddnet import DDNet, require_fused
-from ddnet.places import ROOT
-from ddnet.plan import Plan
-from ddnet.plan_systems import compared_systems, options_of
+from ddnet.planning.baselines import compared_systems, options_of
+from ddnet.planning.plan import Plan
+from ddnet.runtime.paths import ROOT
+from ddnet.training.setup import _fabric
 
 VARIANTS = load_variants(CONFIG / "variants.yaml")
 BASELINES = load_baselines(CONFIG / "baselines.yaml")
@@ -399,7 +400,7 @@ def test_an_apple_gpu_is_left_alone_and_one_line_says_so(
 
 def test_no_other_place_chooses_a_device() -> None:
     """`accelerator: auto` and a choice of one's own would take an Apple GPU, or miss the line about it."""
-    for file in [*ROOT.glob("ddnet/**/*.py"), *ROOT.glob("baselines/*.py"), *ROOT.glob("workflow/scripts/*.py")]:
+    for file in [*ROOT.glob("ddnet/**/*.py"), *ROOT.glob("baselines/**/*.py"), *ROOT.glob("workflow/scripts/*.py")]:
         text = file.read_text(encoding="utf-8")
         assert 'accelerator="auto"' not in text, file
         if file.name != "tensors.py":

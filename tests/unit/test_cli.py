@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from ddnet import cli_doctor, cli_list, places
-from ddnet.cli import main
+from ddnet.cli import doctor as cli_doctor
+from ddnet.cli import list as cli_list
+from ddnet.cli.main import main
 from ddnet.errors import DDNetError
-from ddnet.log import job_log
-from ddnet.places import ROOT
 from ddnet.registry import class_name, names, resolve
+from ddnet.runtime import paths as places
+from ddnet.runtime.log import job_log
+from ddnet.runtime.paths import ROOT
 
 
 def test_list_shows_every_kind(capsys: pytest.CaptureFixture[str]) -> None:

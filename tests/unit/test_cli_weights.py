@@ -28,14 +28,14 @@ from test_mdpnet import shapes as mdpnet_shapes
 
 import ddnet
 from baselines import system_class
-from baselines.dpdnet import Dpdnet
-from baselines.mdpnet import Mdpnet
-from ddnet.cli_weights import SOURCES, add_parser
+from baselines.dpdnet.baseline import Dpdnet
+from baselines.mdpnet.baseline import Mdpnet
+from ddnet.cli.weights import SOURCES, add_parser
 from ddnet.config import load_sources
-from ddnet.engine.fetch_data import WEIGHTS, folder_of
+from ddnet.data.fetch_data import WEIGHTS, folder_of
 from ddnet.errors import DDNetError
 from ddnet.fetch import fetch_item
-from ddnet.files import write_json
+from ddnet.io.files import write_json
 from ddnet.models.released import load_released
 
 ITEMS = load_sources(SOURCES)

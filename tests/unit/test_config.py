@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ddnet.cli import CONFIG, PRESETS
+from ddnet.cli.main import CONFIG, PRESETS
 from ddnet.config import Settings, find_variant, load_baselines, load_settings, load_variants
 from ddnet.errors import DDNetError
-from ddnet.plan import Plan
+from ddnet.planning.plan import Plan
 
 
 @pytest.mark.parametrize("preset", PRESETS)

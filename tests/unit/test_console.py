@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ddnet import cli
-from ddnet.cli_completion import COMPLETED, SHELLS
-from ddnet.places import ROOT
+from ddnet.cli import main as cli
+from ddnet.cli.completion import COMPLETED, SHELLS
+from ddnet.runtime.paths import ROOT
 
 
 def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -70,7 +70,8 @@ def test_code_for_shells(shell: str, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_the_command_starts_without_heavy_packages() -> None:
     heavy = ("torch", "pandas", "matplotlib", "mlflow", "scipy", "cv2")
-    code = f"import sys, ddnet.cli; ddnet.cli.parser(); print([name for name in {heavy} if name in sys.modules])"
+    code = "import sys; from ddnet.cli.main import parser; parser(); "
+    code += f"print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -87,9 +88,7 @@ def test_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_signal_is_its_own_status() -> None:
-    code = (
-        "import time\nfrom ddnet import cli\ncli._schema = lambda _: (print('at work', flush=True), time.sleep(60))\n"
-    )
+    code = "import time\nfrom ddnet.cli import main as cli\ncli._schema = lambda _: (print('at work', flush=True), time.sleep(60))\n"
     code += "import sys\nsys.exit(cli.main(['schema']))"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "at work\n"
@@ -101,7 +100,8 @@ def test_a_signal_is_its_own_status() -> None:
 
 SLOW = """
 import time
-from ddnet import cli, log
+from ddnet.cli import main as cli
+from ddnet.runtime import log
 log.FIRST_LINE_S = log.NEXT_LINE_S = 0.0
 def slow(_):
     progress = log.Progress("counting", 3)

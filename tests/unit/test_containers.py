@@ -8,7 +8,7 @@ import tomllib
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from ddnet.places import ROOT, WORKFLOW
+from ddnet.runtime.paths import ROOT, WORKFLOW
 
 RECIPES = {name: (ROOT / "containers" / name).read_text() for name in ("Dockerfile", "ddnet.def")}
 

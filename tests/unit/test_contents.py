@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ddnet import contents as module
-from ddnet.contents import SECOND_NS, Contents, joint_digest, put_times_right, write_listing
-from ddnet.files import sha256, write_json
+from ddnet.io import contents as module
+from ddnet.io.contents import SECOND_NS, Contents, joint_digest, put_times_right, write_listing
+from ddnet.io.files import sha256, write_json
 
 # What each job made of what; the last of the second is the benchmark beside its log.
 JOBS = {

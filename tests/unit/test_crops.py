@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.crops import Crops, _grey
+from baselines.common.crops import Crops, _grey
 from ddnet.config import Patches, Recipe
 from ddnet.data.embedded import index_benchmark, render_split
 from ddnet.data.patches import extract_patches
 from ddnet.errors import DDNetError
-from ddnet.images import read_image
+from ddnet.io.images import read_image
 
 CPU = torch.device("cpu")
 
@@ -177,17 +177,17 @@ def test_noise_is_the_same_for_the_image_and_its_views_and_not_for_the_target(pa
 
 
 def test_noise_comes_before_grey_and_grey_before_scale(patches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("baselines.crops.NOISE_SHARE", 1.0)
-    monkeypatch.setattr("baselines.crops.GREY_SHARE", 1.0)
-    monkeypatch.setattr("baselines.crops.NOISE_SIGMA", (0.05, 0.05))
+    monkeypatch.setattr("baselines.common.crops.NOISE_SHARE", 1.0)
+    monkeypatch.setattr("baselines.common.crops.GREY_SHARE", 1.0)
+    monkeypatch.setattr("baselines.common.crops.NOISE_SIGMA", (0.05, 0.05))
     # Grey: all channels have the same noise, which they had not if it came after.
     image, target, views = crops(patches, ["disparity"], batch=16, augment=["noise", "grey"]).draw(2)
     assert views is not None
     for pixels in (image, target, *views.chunk(2, dim=1)):
         assert torch.equal(pixels[:, :1].expand_as(pixels), pixels)
     # Scale: noise is averaged along, and most of it goes.
-    monkeypatch.setattr("baselines.crops.SCALE_SHARE", 1.0)
-    monkeypatch.setattr("baselines.crops.SCALE", (0.5, 0.5))  # every crop is the mean over squares of 2 pixels
+    monkeypatch.setattr("baselines.common.crops.SCALE_SHARE", 1.0)
+    monkeypatch.setattr("baselines.common.crops.SCALE", (0.5, 0.5))  # every crop is the mean over squares of 2 pixels
     plain = crops(patches, batch=16, augment=["scale"]).draw(2)[0]
     noisy = crops(patches, batch=16, augment=["noise", "scale"]).draw(2)[0]
     inside = (noisy > 0.15) & (noisy < 0.85)

@@ -19,19 +19,19 @@ from PIL import Image
 from test_load import fitted_network, run_of
 
 import ddnet
-from ddnet import log
-from ddnet.cli import main
-from ddnet.engine import release
-from ddnet.engine.checkpoint import load_run
-from ddnet.engine.choose import choose
-from ddnet.engine.deblur import given_depth, write_blur
-from ddnet.engine.evaluate import ModelRestorer
-from ddnet.engine.work import shown_work
+from ddnet.cli.main import main
 from ddnet.errors import DDNetError
-from ddnet.files import read_json, sha256, write_json
-from ddnet.images import read_depth16, read_image, write_depth16
+from ddnet.evaluation.evaluate import ModelRestorer
+from ddnet.io.files import read_json, sha256, write_json
+from ddnet.io.images import read_depth16, read_image, write_depth16
+from ddnet.io.photographs import read_photograph
 from ddnet.models import banded
-from ddnet.photographs import read_photograph
+from ddnet.restoration import release
+from ddnet.restoration.choose import choose
+from ddnet.restoration.deblur import given_depth, write_blur
+from ddnet.restoration.work import shown_work
+from ddnet.runtime import log
+from ddnet.training.checkpoint import load_run
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +126,7 @@ def test_what_the_other_format_cannot_hold_is_refused_before_the_work(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.fromarray(np.dstack([noise(), noise()[..., 0]])).save("a.png")
-    monkeypatch.setattr("ddnet.engine.load.Loaded.restore_with_depth", None)
+    monkeypatch.setattr("ddnet.restoration.load.Loaded.restore_with_depth", None)
     _, err = said(capsys, 1, "a.png", "-o", "b.jpg")
     assert err == ["ddnet: a.png: is transparent in places, which a JPEG cannot be; write a PNG, TIFF or WebP"]
     assert names() == ["a.png"]
@@ -287,10 +287,10 @@ def test_too_little_memory_is_one_line_that_names_the_way_out(
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
     photograph()
-    monkeypatch.setattr("ddnet.engine.evaluate.ModelRestorer.restore", large)
+    monkeypatch.setattr("ddnet.evaluation.evaluate.ModelRestorer.restore", large)
     _, err = said(capsys, 1, "a.png")
     assert "a picture of 47x31 px does not fit into memory; restore it in tiles (--tile 512, in Python" in err[0]
-    monkeypatch.setattr("ddnet.engine.deblur.read_photograph", lambda _: (_ for _ in ()).throw(MemoryError()))
+    monkeypatch.setattr("ddnet.restoration.deblur.read_photograph", lambda _: (_ for _ in ()).throw(MemoryError()))
     _, err = said(capsys, 1, "a.png")
     assert err == ["ddnet: a.png: memory does not suffice; free some, or try --tile 512"]
 
@@ -531,7 +531,7 @@ def test_the_command_takes_runs_from_where_it_is_told(
 ) -> None:
     for variant in (release.WITHOUT_DEPTH, release.WITH_DEPTH):
         finished(variant, 0)
-    monkeypatch.setattr("ddnet.engine.release.RELEASE", Path("made"))
+    monkeypatch.setattr("ddnet.restoration.release.RELEASE", Path("made"))
     monkeypatch.setattr(release.make_release, "__defaults__", (Path("made"),))
     assert main(["release", "--runs", "results/runs/embedded"]) == 0
     shown = capsys.readouterr().out
@@ -577,6 +577,6 @@ def test_progress_and_signals_are_those_of_every_command(monkeypatch: pytest.Mon
     import signal
 
     photograph()
-    monkeypatch.setattr("ddnet.engine.deblur.restored_pixels", lambda *_: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr("ddnet.restoration.deblur.restored_pixels", lambda *_: signal.raise_signal(signal.SIGTERM))
     assert main(["deblur", "a.png"]) == 128 + signal.SIGTERM
     assert names() == ["a.png"]

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 
-from baselines.deconvolution import (
+from baselines.common.deconvolution import (
     BETAS,
     deblur_with_map,
     gaussian_kernel,
@@ -22,8 +22,8 @@ from baselines.deconvolution import (
 from ddnet.data.embedded import render_benchmark
 from ddnet.data.embedded.optics import Lens, circle_of_confusion_px
 from ddnet.errors import DDNetError
-from ddnet.images import read_image
-from ddnet.metrics.psnr import psnr_db
+from ddnet.evaluation.metrics.psnr import psnr_db
+from ddnet.io.images import read_image
 
 Array = NDArray[np.float64]
 

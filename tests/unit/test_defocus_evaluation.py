@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baselines.deconvolution import deblur_with_map
+from baselines.common.deconvolution import deblur_with_map
 from baselines.defocus_evaluation import COLUMNS, FEWEST, Source, evaluate_map, source_of, spearman
 from ddnet.data.embedded import index_benchmark, render_split
 from ddnet.data.embedded.true_blur import textured, true_sigma
 from ddnet.data.index import Scene
 from ddnet.errors import DDNetError
-from ddnet.images import FloatArray, read_image, write_image
-from ddnet.metrics.psnr import Psnr
+from ddnet.evaluation.metrics.psnr import Psnr
+from ddnet.io.images import FloatArray, read_image, write_image
 
 
 @pytest.fixture(scope="module")

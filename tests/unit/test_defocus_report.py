@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 
 from ddnet.errors import DDNetError
-from ddnet.images import read_image, write_image
-from ddnet.places import ROOT
+from ddnet.io.images import read_image, write_image
 from ddnet.report.defocus import MapSource, map_sources, table_s2
 from ddnet.report.defocus_figure import draw_defocus_maps
 from ddnet.report.formats import to_html, to_markdown, to_tex, write_table
 from ddnet.report.panels import PanelScene
 from ddnet.report.style import MAX_BYTES
+from ddnet.runtime.paths import ROOT
 
 SHAPE = (40, 60)
 INPUT = np.array([26.0, 27.0, 28.0, 29.0])

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.defocusgan import Defocusgan, published_name
-from baselines.defocusgan_network import Network
-from baselines.network_system import load_weights, save_weights
+from baselines.common.network_system import load_weights, save_weights
+from baselines.defocusgan.baseline import Defocusgan, published_name
+from baselines.defocusgan.network import Network
 from ddnet.errors import DDNetError
 from ddnet.models import initialise
 

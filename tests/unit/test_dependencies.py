@@ -11,7 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from ddnet.places import ROOT
+from ddnet.runtime.paths import ROOT
 
 EXTRAS = {"transformers": "depth-anything"}  # imported where it is asked for
 OWN = {"ddnet", "baselines", "snakemake"}

@@ -13,7 +13,7 @@ import pytest
 import torch
 from depth_anything_folder import PREPROCESSOR, write_depth_anything
 
-from ddnet.depth.depth_anything import FILES, DepthAnything, Preprocessing, read_preprocessing
+from ddnet.depth.sources.depth_anything import FILES, DepthAnything, Preprocessing, read_preprocessing
 from ddnet.errors import DDNetError
 
 pytest.importorskip("transformers")

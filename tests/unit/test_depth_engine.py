@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from ddnet.data.depth_maps import DepthStore, true_depth
 from ddnet.data.index import Scene, describe_pair, normalised_inverse_depth
-from ddnet.depth._fit import FitSettings, augment, disparity_loss, fit_network
-from ddnet.depth._network import DepthNetwork
-from ddnet.depth._weights import load_weights, save_fitted
-from ddnet.engine.estimate_depth import DepthStore, _cycle, estimate_depth, true_depth
-from ddnet.engine.fit_depth import _assign_folds, fit_depth
+from ddnet.depth.estimate import _cycle, estimate_depth
+from ddnet.depth.fit import _assign_folds, fit_depth
+from ddnet.depth.fit_loop import FitSettings, augment, disparity_loss, fit_network
+from ddnet.depth.network import DepthNetwork
+from ddnet.depth.weights import load_weights, save_fitted
 from ddnet.errors import DDNetError
-from ddnet.images import quantise, read_depth16, read_image, read_raw_rgb, write_depth16, write_image
+from ddnet.io.images import quantise, read_depth16, read_image, read_raw_rgb, write_depth16, write_image
 
 HEIGHT, WIDTH = 72, 66
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from ddnet.depth._base import Given
-from ddnet.depth._network import DepthNetwork
-from ddnet.depth._weights import load_published, load_weights, save_fitted
-from ddnet.depth.monodepth2 import Monodepth2
+from ddnet.depth.network import DepthNetwork
+from ddnet.depth.sources._base import Given
+from ddnet.depth.sources.monodepth2 import Monodepth2
+from ddnet.depth.weights import load_published, load_weights, save_fitted
 from ddnet.errors import DDNetError
 
 

@@ -15,13 +15,13 @@ from ddnet.config import Patches
 from ddnet.data.index import Scene, describe_pair
 from ddnet.data.patch_set import PatchSet
 from ddnet.data.patches import extract_patches
-from ddnet.depth import build_depth_source
-from ddnet.depth._network import DepthNetwork
-from ddnet.depth._weights import save_fitted
-from ddnet.engine import patch_depth
-from ddnet.engine.patch_depth import estimate_patch_depth
+from ddnet.depth import patches as patch_depth
+from ddnet.depth.network import DepthNetwork
+from ddnet.depth.patches import estimate_patch_depth
+from ddnet.depth.sources import build_depth_source
+from ddnet.depth.weights import save_fitted
 from ddnet.errors import DDNetError
-from ddnet.images import quantise, write_image
+from ddnet.io.images import quantise, write_image
 
 SIZES = [(100, 150), (96, 96), (130, 100)]
 

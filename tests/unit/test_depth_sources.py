@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ddnet.depth import build_depth_source, parse_spec
-from ddnet.depth._base import Given, resize_image
-from ddnet.depth._scores import score
+from ddnet.depth.scores import score
+from ddnet.depth.sources import build_depth_source, parse_spec
+from ddnet.depth.sources._base import Given, resize_image
 from ddnet.errors import DDNetError
 
 IMAGE = np.random.default_rng(0).random((96, 128, 3), dtype=np.float32)

@@ -12,9 +12,9 @@ import torch
 from monodepth2_zip import published_states, write_monodepth2_zip
 
 from ddnet.config import Item
-from ddnet.depth._wanted import DEPTH_ANYTHING_FILES, wanted_depth_anything, wanted_monodepth2
-from ddnet.depth.depth_anything import FILES
-from ddnet.depth.monodepth2 import Monodepth2
+from ddnet.data.depth_weights import DEPTH_ANYTHING_FILES, wanted_depth_anything, wanted_monodepth2
+from ddnet.depth.sources.depth_anything import FILES
+from ddnet.depth.sources.monodepth2 import Monodepth2
 from ddnet.fetch import fetch_item
 
 
@@ -43,7 +43,7 @@ def test_of_depth_anything_three_files_are_wanted_and_the_source_reads_just_thes
 
 
 def test_listing_them_needs_no_torch() -> None:
-    code = "import sys, ddnet.depth._wanted; sys.exit('torch' in sys.modules)"
+    code = "import sys, ddnet.data.depth_weights; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from baselines.deconvolution import deblur_with_map
-from baselines.dmenet import Dmenet
-from baselines.dmenet_network import Network
-from baselines.dmenet_training import start
-from baselines.dmenet_weights import load_weights, save_weights
+from baselines.common.deconvolution import deblur_with_map
+from baselines.dmenet.baseline import Dmenet
+from baselines.dmenet.network import Network
+from baselines.dmenet.training import start
+from baselines.dmenet.weights import load_weights, save_weights
 from ddnet.errors import DDNetError
 
 

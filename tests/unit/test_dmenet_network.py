@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.dmenet_inference import Layer, Source, _convolve, estimate, fold
-from baselines.dmenet_network import MEAN_BGR, STAGES, Network, Shift
-from baselines.dmenet_training import start
+from baselines.dmenet.inference import Layer, Source, _convolve, estimate, fold
+from baselines.dmenet.network import MEAN_BGR, STAGES, Network, Shift
+from baselines.dmenet.training import start
 from ddnet.errors import DDNetError
 
 
@@ -165,8 +165,8 @@ def test_the_layers_are_the_networks_convolutions_without_the_heads() -> None:
 
 MEMORY = """
 import resource, torch
-from baselines.dmenet_inference import estimate, fold
-from baselines.dmenet_network import Network
+from baselines.dmenet.inference import estimate, fold
+from baselines.dmenet.network import Network
 torch.set_num_threads(1)
 layers = fold(Network(16, auxiliary=False).eval())
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

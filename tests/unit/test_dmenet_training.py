@@ -15,17 +15,17 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from baselines.dmenet import Dmenet
-from baselines.dmenet_network import Network, Shift
-from baselines.dmenet_training import Sampler, loss_of, refresh_statistics, start, to_map, train
-from baselines.dmenet_weights import load_weights
+from baselines.dmenet.baseline import Dmenet
+from baselines.dmenet.network import Network, Shift
+from baselines.dmenet.training import Sampler, loss_of, refresh_statistics, start, to_map, train
+from baselines.dmenet.weights import load_weights
 from ddnet.config import Photometric
 from ddnet.data.embedded import index_benchmark, render_split
 from ddnet.data.embedded.optics import Lens
 from ddnet.data.embedded.true_blur import true_sigma
 from ddnet.data.index import Scene
 from ddnet.errors import DDNetError
-from ddnet.images import read_image, write_image
+from ddnet.io.images import read_image, write_image
 
 SMALL: dict[str, Any] = {"width": 4, "steps": 4, "crop": 32, "batch": 1, "lr": 1e-3}
 
@@ -110,7 +110,7 @@ def test_refreshed_statistics_are_those_of_fresh_batches_not_of_the_past() -> No
 def test_a_tiny_training_writes_weights_history_and_scores(
     scenes: list[Scene], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, "baselines.dmenet_training"):
+    with caplog.at_level(logging.INFO, "baselines.dmenet.training"):
         scores = Dmenet.train(scenes[:3], scenes[3:], tmp_path / "weights.npz", **SMALL)
     assert set(scores) == {
         "val_mae_px", "val_spearman", "constant_mae_px", "params", "params_inference", "seconds"

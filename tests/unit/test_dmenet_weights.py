@@ -11,9 +11,9 @@ import pytest
 import torch
 from dmenet_npz import NET, Arrays, published, published_shapes
 
-from baselines import dmenet_weights
-from baselines.dmenet_network import Network
-from baselines.dmenet_weights import convert_published, load_weights, save_weights
+from baselines.dmenet import weights as dmenet_weights
+from baselines.dmenet.network import Network
+from baselines.dmenet.weights import convert_published, load_weights, save_weights
 from ddnet.errors import DDNetError
 
 

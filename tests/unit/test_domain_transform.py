@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from baselines.domain_transform import recursive_filter
+from baselines.common.domain_transform import recursive_filter
 
 
 def _by_the_book(image: np.ndarray, sigma_s: float, sigma_r: float, iterations: int, guide: np.ndarray) -> np.ndarray:

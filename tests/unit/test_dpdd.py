@@ -15,8 +15,8 @@ from ddnet.config import Trial
 from ddnet.data.dpdd import index_dpdd, official_pairs, wanted_dpdd
 from ddnet.data.index import Scene
 from ddnet.errors import DDNetError
-from ddnet.files import sha256
-from ddnet.images import read_raw_rgb
+from ddnet.io.files import sha256
+from ddnet.io.images import read_raw_rgb
 
 SIZE = (64, 96)
 TRIAL = Trial(train=3, val=1, test=2, realdof=1)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from keras_file import Array, Layer, double, pool, random_layers, relu, same, sigmoid, write_keras
 
-from baselines.dpdnet import Dpdnet
-from baselines.dpdnet_network import Network, Up
-from baselines.network_system import load_weights
+from baselines.common.network_system import load_weights
+from baselines.dpdnet.baseline import Dpdnet
+from baselines.dpdnet.network import Network, Up
 from ddnet.errors import DDNetError
 from ddnet.models import count_parameters
 

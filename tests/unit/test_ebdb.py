@@ -11,7 +11,7 @@ import pytest
 from scipy import ndimage
 from scipy.stats import spearmanr
 
-from baselines.ebdb import (
+from baselines.ebdb.baseline import (
     CANNY_SIGMAS,
     EDGE_SCALES,
     Ebdb,
@@ -24,7 +24,7 @@ from baselines.ebdb import (
 from ddnet.data.embedded import render_split
 from ddnet.data.embedded.optics import Lens, circle_of_confusion_px
 from ddnet.errors import DDNetError
-from ddnet.images import read_image
+from ddnet.io.images import read_image
 
 SIDE = 224
 

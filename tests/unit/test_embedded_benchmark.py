@@ -21,8 +21,8 @@ from ddnet.data.embedded.stereo import disparity_to_depth, make_stereo, render_s
 from ddnet.data.embedded.textures import srgb_to_linear
 from ddnet.data.embedded.write import plan_split, render_split, scene_seed
 from ddnet.errors import DDNetError
-from ddnet.files import sha256
-from ddnet.images import read_image, read_raw_rgb
+from ddnet.io.files import sha256
+from ddnet.io.images import read_image, read_raw_rgb
 
 SPLITS = {"train": 2, "train_depth": 2, "val": 2, "test": 2, "embedded_ood": 3}
 SIZE, SAMPLES = 48, 8

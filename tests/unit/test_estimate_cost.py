@@ -7,11 +7,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from baselines.kpac_network import Network
-from ddnet.config import LearnedSystem, load_baselines, load_settings, load_sources, load_variants, merge
-from ddnet.engine import estimate_cost
-from ddnet.engine.complexity import flop_counter_macs
-from ddnet.engine.estimate_cost import (
+from baselines.kpac.network import Network
+from ddnet.benchmark import estimate_cost
+from ddnet.benchmark.estimate_cost import (
     Bench,
     LiveBytes,
     disk_bytes,
@@ -21,10 +19,12 @@ from ddnet.engine.estimate_cost import (
     scale_of,
     systems_flop,
 )
-from ddnet.images import write_image
+from ddnet.config import LearnedSystem, load_baselines, load_settings, load_sources, load_variants, merge
+from ddnet.evaluation.complexity import flop_counter_macs
+from ddnet.io.images import write_image
 from ddnet.models import build_model
-from ddnet.places import ROOT
-from ddnet.plan import Plan
+from ddnet.planning.plan import Plan
+from ddnet.runtime.paths import ROOT
 
 CONFIG = ROOT / "workflow" / "config"
 VARIANTS = load_variants(CONFIG / "variants.yaml")

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from ddnet.data.index import Scene, describe_pair
-from ddnet.engine.evaluate import (
+from ddnet.errors import DDNetError
+from ddnet.evaluation.evaluate import (
     ModelRestorer,
     evaluate,
     gate_maps,
@@ -25,13 +26,12 @@ from ddnet.engine.evaluate import (
     write_per_image,
     write_timing,
 )
-from ddnet.errors import DDNetError
-from ddnet.images import FloatArray, read_image, write_image
-from ddnet.metrics import build_metrics
-from ddnet.metrics._base import Metric
+from ddnet.evaluation.metrics import build_metrics
+from ddnet.evaluation.metrics._base import Metric
+from ddnet.io.images import FloatArray, read_image, write_image
+from ddnet.io.tensors import best_device
 from ddnet.models.ddnet import DDNet
 from ddnet.report.collect import read_images
-from ddnet.tensors import best_device
 
 COLUMNS = "dataset,scene,location,psnr,psnr_8bit,ssim,mae,lpips_alex,lpips_squeeze"
 H, W = 21, 37
@@ -262,7 +262,7 @@ def test_the_model_moves_to_the_device_asked_for(monkeypatch: pytest.MonkeyPatch
 def test_a_photograph_of_dpdd_takes_less_than_five_feature_maps_of_memory() -> None:
     code = """
 import numpy as np, torch
-from ddnet.engine.evaluate import ModelRestorer
+from ddnet.evaluation.evaluate import ModelRestorer
 from ddnet.models.ddnet import DDNet
 torch.set_num_threads(2)
 def peak_kib():  # of this program alone: getrusage would also count the test run that started it

@@ -10,12 +10,12 @@ import pytest
 from hostile import MOST_BYTES, PLAIN, STEERING, of_bytes, possible
 
 from baselines import build
-from baselines.external import External
+from baselines.external.baseline import External
 from ddnet.config import Baseline
 from ddnet.data.index import Scene
 from ddnet.errors import DDNetError
-from ddnet.images import FloatArray, read_image, write_image
-from ddnet.plan_systems import system_needs
+from ddnet.io.images import FloatArray, read_image, write_image
+from ddnet.planning.baselines import system_needs
 
 H, W = 12, 20
 

@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baselines.blurred import Blurred
-from baselines.external import External
+from baselines.blurred.baseline import Blurred
+from baselines.external.baseline import External
 from ddnet.config import Baseline, load_baselines, load_settings, load_variants
 from ddnet.data.index import Scene, describe_pair
-from ddnet.engine.evaluate import evaluate, write_evaluation, write_per_image, write_timing
 from ddnet.errors import DDNetError
-from ddnet.images import FloatArray, write_image
-from ddnet.metrics import build_metrics
-from ddnet.metrics._base import Metric
-from ddnet.places import ROOT
-from ddnet.plan import Plan
+from ddnet.evaluation.evaluate import evaluate, write_evaluation, write_per_image, write_timing
+from ddnet.evaluation.metrics import build_metrics
+from ddnet.evaluation.metrics._base import Metric
+from ddnet.io.images import FloatArray, write_image
+from ddnet.planning.plan import Plan
 from ddnet.report.collect import read_images
+from ddnet.runtime.paths import ROOT
 
 CONFIG = ROOT / "workflow" / "config"
 

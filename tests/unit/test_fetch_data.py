@@ -10,9 +10,9 @@ import pytest
 import yaml
 from miniature import make_dpdd
 
-from ddnet.cli import CONFIG, main
+from ddnet.cli.main import CONFIG, main
 from ddnet.config import DpddData, Trial, load_settings, load_sources
-from ddnet.engine.fetch_data import folder_of, index_photographs, sized, wanted_files
+from ddnet.data.fetch_data import folder_of, index_photographs, sized, wanted_files
 from ddnet.errors import DDNetError
 from ddnet.fetch import Fetched, fetch_item, write_fetched
 

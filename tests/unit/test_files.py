@@ -15,30 +15,30 @@ from pathlib import Path
 import pytest
 from hostile import BRACED, MOST_BYTES, PLAIN, STEERING, of_bytes, possible
 
-from ddnet import files
 from ddnet.errors import DDNetError
-from ddnet.files import atomic_path, expanded, listable, read_json, read_rows, write_json, write_text
-from ddnet.log import disk_problem
+from ddnet.io import files
+from ddnet.io.files import atomic_path, expanded, listable, read_json, read_rows, write_json, write_text
+from ddnet.runtime.log import disk_problem
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ddnet.files import atomic_path
+from ddnet.io.files import atomic_path
 with atomic_path(Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
 """
-WRITER = "import sys; from ddnet.files import write_text; write_text(sys.argv[1], '')"
+WRITER = "import sys; from ddnet.io.files import write_text; write_text(sys.argv[1], '')"
 LIMITED = """
 import resource, signal, sys
 from pathlib import Path
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-from ddnet.log import job_log
+from ddnet.runtime.log import job_log
 import numpy as np, torch
-from ddnet.arrays import write_npy
-from ddnet.files import write_text
-from ddnet.images import write_image
-from ddnet.torch_files import save_torch
+from ddnet.io.arrays import write_npy
+from ddnet.io.files import write_text
+from ddnet.io.images import write_image
+from ddnet.io.torch_files import save_torch
 folder, kind = Path(sys.argv[1]), sys.argv[2]
 noise = np.random.default_rng(0).random((64, 64, 3)).astype(np.float32)
 write = {

@@ -25,7 +25,7 @@ from ddnet.data import index as index_module
 from ddnet.data.folder import draw_splits, index_folder, natural, scene_names
 from ddnet.data.index import Scene
 from ddnet.errors import DDNetError
-from ddnet.images import read_raw_rgb
+from ddnet.io.images import read_raw_rgb
 
 SIZE = (36, 40)
 

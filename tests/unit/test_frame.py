@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from baselines.frame import TAPERS, Frame, back, convolve, forward, transfer_of
+from baselines.common.frame import TAPERS, Frame, back, convolve, forward, transfer_of
 
 
 def kernel_of(side: int) -> np.ndarray:

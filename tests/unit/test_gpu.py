@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from ddnet import gpu
 from ddnet.errors import DDNetError
-from ddnet.gpu import devices_per_training, jobs_per_gpu, own_gpus, visible_gpus
+from ddnet.runtime import gpu
+from ddnet.runtime.gpu import devices_per_training, jobs_per_gpu, own_gpus, visible_gpus
 
 HOLD = """
 import sys, pathlib
-from ddnet import gpu
+from ddnet.runtime import gpu
 gpu.DRIVER = pathlib.Path(sys.argv[1])
 gpu.POLL_S = 0.02
 with gpu.own_gpus(int(sys.argv[3]), pathlib.Path(sys.argv[2])) as names:

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.ifan import Ifan
-from baselines.ifan_network import Network, adapt
-from baselines.network_system import load_weights, save_weights
+from baselines.common.network_system import load_weights, save_weights
+from baselines.ifan.baseline import Ifan
+from baselines.ifan.network import Network, adapt
 from ddnet.errors import DDNetError
 from ddnet.models import count_parameters, initialise
 

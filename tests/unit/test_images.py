@@ -11,7 +11,7 @@ import torch
 from hostile import PLAIN, STEERING, possible
 
 from ddnet.errors import DDNetError
-from ddnet.images import (
+from ddnet.io.images import (
     FloatArray,
     bit_depth,
     quantise,
@@ -21,7 +21,7 @@ from ddnet.images import (
     write_depth16,
     write_image,
 )
-from ddnet.tensors import crop_to, pad_to_multiple, to_array, to_tensor
+from ddnet.io.tensors import crop_to, pad_to_multiple, to_array, to_tensor
 
 
 def _ramp(height: int = 5, width: int = 7) -> FloatArray:

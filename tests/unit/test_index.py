@@ -13,7 +13,7 @@ from miniature import make_pair, write_png
 
 from ddnet.data.index import PairFiles, Scene, describe_pair, describe_pairs, inspect_images, read_index, write_index
 from ddnet.errors import DDNetError
-from ddnet.files import sha256
+from ddnet.io.files import sha256
 
 
 def scene_in(folder: Path, name: str = "s0", size: tuple[int, int] = (6, 9)) -> Scene:

@@ -12,14 +12,14 @@ import pytest
 from scipy import ndimage
 from scipy.stats import spearmanr
 
-from baselines import sparse_coding
-from baselines.jnb import GOAL, MOST, SIGMAS, Jnb, curve_sigma, fit_curve, grey_levels, propagate
-from baselines.sparse_coding import count_atoms, learn_dictionary
+from baselines.jnb import sparse_coding
+from baselines.jnb.baseline import GOAL, MOST, SIGMAS, Jnb, curve_sigma, fit_curve, grey_levels, propagate
+from baselines.jnb.sparse_coding import count_atoms, learn_dictionary
 from ddnet.data.embedded import render_split
 from ddnet.data.embedded.true_blur import textured, true_sigma
 from ddnet.data.index import Scene, describe_pair
 from ddnet.errors import DDNetError
-from ddnet.images import read_image, write_image
+from ddnet.io.images import read_image, write_image
 
 pytestmark = pytest.mark.filterwarnings("error")
 SMALL = {"patches": 3000, "crops": 6}

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from ddnet import provenance
-from ddnet.contents import HASHED_BYTES, content_digest
 from ddnet.errors import DDNetError
-from ddnet.files import sha256
-from ddnet.job import workflow_job
-from ddnet.provenance import peak_memory_mib
+from ddnet.io.contents import HASHED_BYTES, content_digest
+from ddnet.io.files import sha256
+from ddnet.runtime import provenance
+from ddnet.runtime.job import workflow_job
+from ddnet.runtime.provenance import peak_memory_mib
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_large_files_count_by_their_size_and_samples(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="Linux only")
 def test_peak_memory_is_this_process_s_and_not_its_parent_s() -> None:
     held = bytearray(os.urandom(1)) * (200 * 1024**2)  # what a child started now would inherit in ru_maxrss
-    code = "from ddnet.provenance import peak_memory_mib; print(peak_memory_mib())"
+    code = "from ddnet.runtime.provenance import peak_memory_mib; print(peak_memory_mib())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert peak_memory_mib() > len(held) / 1024**2
     assert 5 < float(done.stdout) < 100

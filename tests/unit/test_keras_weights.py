@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras_file import Layer, random_layers, write_keras
 
-from baselines.keras_weights import find_hdf5, read_convolutions, to_state
+from baselines.common.keras_weights import find_hdf5, read_convolutions, to_state
 from ddnet.errors import DDNetError
 
 SHAPES = [(3, 3, 3, 4), (2, 2, 4, 2), *[(3, 3, 2, 2)] * 10, (1, 1, 2, 3)]

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.kpac import Kpac
-from baselines.kpac_network import Network, halve
-from baselines.network_system import load_weights, save_weights
+from baselines.common.network_system import load_weights, save_weights
+from baselines.kpac.baseline import Kpac
+from baselines.kpac.network import Network, halve
 from ddnet.errors import DDNetError
 from ddnet.models import count_parameters, initialise
 

@@ -17,22 +17,23 @@ import torch
 from monodepth2_zip import published_states
 
 import ddnet
-from baselines.dpdnet import Dpdnet
-from baselines.kpac import Kpac
-from baselines.network_system import save_weights
-from ddnet.cli import CONFIG
+from baselines.common.network_system import save_weights
+from baselines.dpdnet.baseline import Dpdnet
+from baselines.kpac.baseline import Kpac
+from ddnet.cli.main import CONFIG
 from ddnet.config import load_variants
+from ddnet.data.depth_maps import DepthStore
 from ddnet.data.index import describe_pair
-from ddnet.depth._network import DepthNetwork
-from ddnet.depth._weights import save_fitted
-from ddnet.engine.checkpoint import load_run, save_run
-from ddnet.engine.estimate_depth import DepthStore, estimate_depth
-from ddnet.engine.evaluate import ModelRestorer
+from ddnet.depth.estimate import estimate_depth
+from ddnet.depth.network import DepthNetwork
+from ddnet.depth.weights import save_fitted
 from ddnet.errors import DDNetError
-from ddnet.files import write_json
-from ddnet.images import read_image, write_image
+from ddnet.evaluation.evaluate import ModelRestorer
+from ddnet.io.files import write_json
+from ddnet.io.images import read_image, write_image
 from ddnet.models import build_model, initialise
 from ddnet.models.released import load_released
+from ddnet.training.checkpoint import load_run, save_run
 
 VARIANTS = load_variants(CONFIG / "variants.yaml")
 

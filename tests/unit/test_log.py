@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from hostile import PLAIN, STEERING, is_quiet
 
-from ddnet import log
-from ddnet.log import Progress, format_bytes, say
+from ddnet.runtime import log
+from ddnet.runtime.log import Progress, format_bytes, say
 
 
 class Clock:

@@ -5,8 +5,8 @@ import torch
 
 from ddnet.config import Perceptual
 from ddnet.errors import DDNetError
-from ddnet.losses import DeblurLoss, VggFeatures
-from ddnet.weights import load_trunk
+from ddnet.models.pretrained import load_trunk
+from ddnet.training.losses import DeblurLoss, VggFeatures
 
 
 def random_state() -> dict[str, torch.Tensor]:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from keras_file import Array, Layer, double, pool, random_layers, relu, sigmoid, write_keras
 
-from baselines.keras_weights import read_convolutions, to_state
-from baselines.mdpnet import Mdpnet
-from baselines.mdpnet_network import Network
-from baselines.network_system import load_weights, shapes_of
+from baselines.common.keras_weights import read_convolutions, to_state
+from baselines.common.network_system import load_weights, shapes_of
+from baselines.mdpnet.baseline import Mdpnet
+from baselines.mdpnet.network import Network
 from ddnet.errors import DDNetError
 from ddnet.models import count_parameters
 

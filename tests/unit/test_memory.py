@@ -10,7 +10,7 @@ import pytest
 
 PROGRAM = """
 import numpy as np
-from ddnet.memory import freed_memory_kept, keep_freed_memory
+from ddnet.runtime.malloc import freed_memory_kept, keep_freed_memory
 
 def held():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 >> 20
@@ -42,7 +42,7 @@ def test_freed_memory_stays_where_it_was_asked_for() -> None:
 
 
 def test_elsewhere_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ddnet import memory
+    from ddnet.runtime import malloc as memory
 
     monkeypatch.setattr(memory, "_library", lambda: None)
     memory.keep_freed_memory()

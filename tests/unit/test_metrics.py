@@ -13,15 +13,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from ddnet.errors import DDNetError
-from ddnet.metrics import build_metrics
-from ddnet.metrics._base import Unavailable, check_pair
-from ddnet.metrics._lpips import build_network
-from ddnet.metrics.lpips_alex import LpipsAlex
-from ddnet.metrics.lpips_vgg import LpipsVgg
-from ddnet.metrics.psnr import Psnr
-from ddnet.metrics.psnr_8bit import Psnr8Bit
-from ddnet.metrics.ssim import Ssim
-from ddnet.weights import TRUNKS, load_trunk
+from ddnet.evaluation.metrics import build_metrics
+from ddnet.evaluation.metrics._base import Unavailable, check_pair
+from ddnet.evaluation.metrics._lpips import build_network
+from ddnet.evaluation.metrics.lpips_alex import LpipsAlex
+from ddnet.evaluation.metrics.lpips_vgg import LpipsVgg
+from ddnet.evaluation.metrics.psnr import Psnr
+from ddnet.evaluation.metrics.psnr_8bit import Psnr8Bit
+from ddnet.evaluation.metrics.ssim import Ssim
+from ddnet.models.pretrained import TRUNKS, load_trunk
 
 Array = NDArray[np.float32]
 
@@ -47,7 +47,7 @@ def test_psnr_agrees_with_scikit_image_and_opencv(pair: tuple[Array, Array]) -> 
 
 
 def test_psnr_8bit_is_the_psnr_of_saved_files(pair: tuple[Array, Array], tmp_path: Path) -> None:
-    from ddnet.images import read_image, write_image
+    from ddnet.io.images import read_image, write_image
 
     for name, image in zip(("restored", "target"), pair, strict=True):
         write_image(tmp_path / f"{name}.png", image, bits=8)

@@ -13,10 +13,10 @@ import pytest
 from mlflow_server import mlflow_ui
 from test_train import toy_inputs
 
-from ddnet.engine.train import CURVES, train
-from ddnet.files import write_text
+from ddnet.io.files import write_text
 from ddnet.report import mlflow_live
 from ddnet.report.mlflow_live import NUMBERS, VARIABLE, Training, live, shown
+from ddnet.training.train import CURVES, train
 
 # More than a server takes at once.
 SETTINGS = {"model": {"width": 16}, "many": {f"of{number}": number for number in range(240)}}

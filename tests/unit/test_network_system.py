@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from baselines.bit_depth import eight_bits, stored_in_eight_bits
-from baselines.network_system import NetworkSystem, load_weights, read_torch, save_weights
+from baselines.common.bit_depth import eight_bits, stored_in_eight_bits
+from baselines.common.network_system import NetworkSystem, load_weights, read_torch, save_weights
 from ddnet.errors import DDNetError
 
 

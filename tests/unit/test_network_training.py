@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from baselines import network_training
-from baselines.network_system import NetworkSystem, load_weights
-from baselines.network_training import learning_rate
-from baselines.objective import Objective
-from baselines.residual import learn_difference, start_as_identity
+from baselines.common import network_training
+from baselines.common.network_system import NetworkSystem, load_weights
+from baselines.common.network_training import learning_rate
+from baselines.common.objective import Objective
+from baselines.common.residual import learn_difference, start_as_identity
 from ddnet.config import Patches, Recipe
 from ddnet.data.embedded import index_benchmark, render_split
 from ddnet.data.index import Scene

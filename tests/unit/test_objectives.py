@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.defocusgan_network import Network as DefocusganNetwork
-from baselines.defocusgan_training import CRITIC_LR, Critic, DefocusganObjective, gradient_penalty
-from baselines.ifan_network import Network as IfanNetwork
-from baselines.ifan_training import IfanObjective, Reblur
-from baselines.mdpnet_network import Network as MdpnetNetwork
-from baselines.mdpnet_training import MdpnetObjective
-from baselines.objective import Objective
+from baselines.common.objective import Objective
+from baselines.defocusgan.network import Network as DefocusganNetwork
+from baselines.defocusgan.training import CRITIC_LR, Critic, DefocusganObjective, gradient_penalty
+from baselines.ifan.network import Network as IfanNetwork
+from baselines.ifan.training import IfanObjective, Reblur
+from baselines.mdpnet.network import Network as MdpnetNetwork
+from baselines.mdpnet.training import MdpnetObjective
 from ddnet.errors import DDNetError
 from ddnet.models import count_parameters, initialise
 

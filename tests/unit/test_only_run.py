@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from ddnet.errors import DDNetError
-from ddnet.only_run import VARIABLE, OnlyRun
+from ddnet.runtime.run_lock import VARIABLE, OnlyRun
 
 HOLDER = """
     import sys, time
     from pathlib import Path
-    from ddnet.only_run import OnlyRun
+    from ddnet.runtime.run_lock import OnlyRun
     lock = OnlyRun(Path(sys.argv[1]))
     lock.take()
     print("held", flush=True)
@@ -27,8 +27,8 @@ HOLDER = """
 """
 JOB = """
     import signal, sys, time
-    from ddnet.only_run import leave_with_main
-    from ddnet.stopping import Stopped, stoppable
+    from ddnet.runtime.run_lock import leave_with_main
+    from ddnet.runtime.signals import Stopped, stoppable
     leave_with_main()
     try:
         with stoppable():

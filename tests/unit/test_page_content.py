@@ -15,14 +15,14 @@ from PIL import Image
 from report_page import SmallPage
 from report_runs import psnr
 
-from ddnet import log
 from ddnet.data.index import Scene
 from ddnet.errors import DDNetError
-from ddnet.images import read_image, write_image
+from ddnet.io.images import read_image, write_image
 from ddnet.report.collect import collect
 from ddnet.report.page import write_page
 from ddnet.report.page_pictures import INPUT, TARGET, first_seeds, shown_scenes, write_pictures
 from ddnet.report.page_tables import read_claims, read_table
+from ddnet.runtime import log
 
 
 @pytest.fixture

@@ -10,15 +10,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ddnet.code_digest import closure
 from ddnet.config import Patches
 from ddnet.data import patches as module
 from ddnet.data.index import Scene, describe_pair
 from ddnet.data.patch_set import PatchSet, Place, training_set_place
 from ddnet.data.patches import extract_patches, grid, sharpness
 from ddnet.errors import DDNetError
-from ddnet.images import read_raw_rgb, write_image
-from ddnet.places import ROOT
+from ddnet.io.images import read_raw_rgb, write_image
+from ddnet.planning.code_digest import closure
+from ddnet.runtime.paths import ROOT
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 SMALL = Patches(size=32, stride=0.5)

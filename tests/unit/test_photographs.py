@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
-import ddnet
 from ddnet.errors import DDNetError
-from ddnet.photographs import (
+from ddnet.io.limits import MOST_PIXELS
+from ddnet.io.photographs import (
     SUFFIXES,
     TURNS,
     converted,
@@ -24,10 +24,10 @@ from ddnet.photographs import (
     restored_pixels,
     write_photograph,
 )
-from ddnet.photographs._convert import told
-from ddnet.photographs._encode import encode_png, encode_tiff
-from ddnet.photographs._made import MARK, made_here, marked
-from ddnet.photographs._metadata import PNG, png_carried, png_chunks, png_file, png_with
+from ddnet.io.photographs._convert import told
+from ddnet.io.photographs._encode import encode_png, encode_tiff
+from ddnet.io.photographs._made import MARK, made_here, marked
+from ddnet.io.photographs._metadata import PNG, png_carried, png_chunks, png_file, png_with
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 KINDS = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
@@ -231,7 +231,7 @@ def test_enormous_claims_are_refused_and_harmless(tmp_path: Path, monkeypatch: p
     for depth in (8, 16):
         header = chunk(b"IHDR", struct.pack(">IIBBBBB", 20_000, 20_000, depth, 2, 0, 0, 0))
         path.write_bytes(PNG + header + whole[33:])
-        assert f"of more than {ddnet.MOST_PIXELS // 10**6} million pixels" in refused(path)
+        assert f"of more than {MOST_PIXELS // 10**6} million pixels" in refused(path)
     before = Image.MAX_IMAGE_PIXELS
     bomb = zlib.compress(bytes(50_000_000), 9)
     path.write_bytes(png_with(whole, [(b"iCCP", b"own\0\0" + bomb)]))
@@ -239,7 +239,7 @@ def test_enormous_claims_are_refused_and_harmless(tmp_path: Path, monkeypatch: p
     path.write_bytes(png_with(whole, [(b"zTXt", b"own\0\0" + bomb)]))
     refused(path)
     assert before == Image.MAX_IMAGE_PIXELS
-    monkeypatch.setattr("ddnet.photographs.MOST_BYTES", 100)
+    monkeypatch.setattr("ddnet.io.photographs.MOST_BYTES", 100)
     assert "of more than" in refused(path)
 
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ddnet.config import Photometric, Recipe, Training, common_recipe
 from ddnet.data.photometric import augment_photometric
-from ddnet.engine import train as training
-from ddnet.engine.average import WeightAverage
-from ddnet.engine.train import train
+from ddnet.training import train as training
+from ddnet.training.average import WeightAverage
+from ddnet.training.train import train
 
 EVERYTHING = {"exposure": 1.0, "contrast": 0.3, "noise": 0.03, "jpeg": 60}
 

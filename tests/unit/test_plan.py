@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from ddnet import plan as planning
-from ddnet import plan_systems as planning_systems
-from ddnet.cli import CONFIG
+from ddnet.cli.main import CONFIG
 from ddnet.config import LearnedSystem, Variant, load_baselines, load_settings, load_variants, validate_settings
 from ddnet.errors import DDNetError
-from ddnet.plan import CLAIMED, Plan, depth_needs, slug
+from ddnet.planning import baselines as planning_systems
+from ddnet.planning import plan as planning
+from ddnet.planning.plan import CLAIMED, Plan, depth_needs, slug
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def changed(source: Path, file: str, edit: str) -> set[str]:
 
 
 def test_a_comment_or_docstring_concerns_nobody(source: Path) -> None:
-    assert changed(source, "ddnet/engine/train.py", "\n\n# a remark\n") == set()
+    assert changed(source, "ddnet/training/train.py", "\n\n# a remark\n") == set()
     path = source / "ddnet/models/fusion/gru.py"
     before = digests(make())
     path.write_text(path.read_text().replace("One fusion cell of the decoder", "A cell"))
@@ -59,16 +59,16 @@ def test_the_u_net_concerns_only_the_base_row(source: Path) -> None:
 
 def test_the_training_loop_and_what_it_imports_concern_all(source: Path) -> None:
     everyone = set(make().variants)
-    for file in ("ddnet/engine/train.py", "ddnet/losses.py", "ddnet/data/patches.py", "workflow/scripts/train.py"):
+    for file in ("ddnet/training/train.py", "ddnet/training/losses.py", "ddnet/data/patches.py"):
         assert changed(source, file, "\nX = 1\n") == everyone, file
 
 
 def test_settings_and_bookkeeping_are_not_code(source: Path) -> None:
     for file in (
         "ddnet/config/settings.py",
-        "ddnet/provenance.py",
+        "ddnet/runtime/provenance.py",
         "ddnet/report/tables.py",
-        "ddnet/depth/constant.py",
+        "ddnet/depth/sources/constant.py",
     ):
         assert changed(source, file, "\nX = 1\n") == set(), file
 

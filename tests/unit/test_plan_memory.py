@@ -6,9 +6,9 @@ from pathlib import Path
 
 from miniature import write_png
 
-from ddnet.cli import CONFIG
+from ddnet.cli.main import CONFIG
 from ddnet.config import FolderData, load_settings, load_variants
-from ddnet.plan_memory import DPDD_PIXELS, decoding_mb, evaluation_mb, image_pixels, training_mb
+from ddnet.planning.job_memory import DPDD_PIXELS, decoding_mb, evaluation_mb, image_pixels, training_mb
 
 VARIANTS = load_variants(CONFIG / "variants.yaml")
 

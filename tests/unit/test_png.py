@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from baselines.external import External
+from baselines.external.baseline import External
 from ddnet.config import FolderData
 from ddnet.data.folder import index_folder
 from ddnet.data.index import Scene, inspect_image
-from ddnet.engine.deblur import given_depth
 from ddnet.errors import DDNetError
-from ddnet.images import read_depth16, read_raw_rgb
-from ddnet.photographs import read_photograph, restored_pixels, write_photograph
-from ddnet.photographs._metadata import png_file
+from ddnet.io.images import read_depth16, read_raw_rgb
+from ddnet.io.photographs import read_photograph, restored_pixels, write_photograph
+from ddnet.io.photographs._metadata import png_file
+from ddnet.restoration.deblur import given_depth
 
 SIZE = (35, 41)
 PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))

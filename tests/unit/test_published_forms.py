@@ -20,13 +20,13 @@ from monodepth2_zip import published_states
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from baselines.defocusgan import Defocusgan
-from baselines.ifan import Ifan
-from baselines.network_system import load_weights
-from ddnet.depth._weights import load_published
+from baselines.common.network_system import load_weights
+from baselines.defocusgan.baseline import Defocusgan
+from baselines.ifan.baseline import Ifan
+from ddnet.depth.weights import load_published
 from ddnet.errors import DDNetError
+from ddnet.io.state_dicts import find_state
 from ddnet.models.released import load_released
-from ddnet.state_dicts import find_state
 
 State = dict[str, Tensor]
 

@@ -14,8 +14,8 @@ from ddnet.config import Trial
 from ddnet.data.index import Scene
 from ddnet.data.realdof import index_realdof, wanted_realdof
 from ddnet.errors import DDNetError
-from ddnet.files import sha256
-from ddnet.images import read_raw_rgb
+from ddnet.io.files import sha256
+from ddnet.io.images import read_raw_rgb
 
 TRIAL = Trial(train=2, val=1, test=1, realdof=3)
 

@@ -10,7 +10,7 @@ import pytest
 from report_runs import PAPER, VARIANTS, make_world, psnr, write_run
 
 from ddnet.errors import DDNetError
-from ddnet.plan import CLAIMED
+from ddnet.planning.plan import CLAIMED
 from ddnet.report.claims import CLAIMS, CONTRADICTED, SUPPORTED, UNMEASURED, UNRESOLVED, claims_text, table_s3, verdict
 from ddnet.report.evidence import Evidence, gather
 from ddnet.report.formats import write_table

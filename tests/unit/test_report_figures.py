@@ -14,7 +14,7 @@ from PIL import Image
 from report_runs import INFO, VARIANTS, World, make_world
 
 from ddnet.errors import DDNetError
-from ddnet.images import read_image, write_depth16, write_image
+from ddnet.io.images import read_image, write_depth16, write_image
 from ddnet.report.collect import RunRef, collect, read_json
 from ddnet.report.figures import KINDS, Study, draw_study, label_box, mean_curve, place_labels, seed_means
 from ddnet.report.panels import (

@@ -23,13 +23,13 @@ import requests
 from mlflow_server import mlflow_ui
 from report_runs import MANIFEST, VARIANTS, make_world
 
-from ddnet import log
 from ddnet.errors import DDNetError
-from ddnet.images import bit_depth, read_image, read_raw_rgb, write_image
+from ddnet.io.images import bit_depth, read_image, read_raw_rgb, write_image
 from ddnet.report.collect import read_json
 from ddnet.report.mlflow_export import PICTURE_LIMIT, Exported, export
 from ddnet.report.mlflow_items import flatten
 from ddnet.report.mlflow_move import relocate
+from ddnet.runtime import log
 
 VARIANTS_USED = ("unet", "ddnet_1b")
 SETTINGS = {"preset": "embedded", "training": {"steps": 600, "lr": 2e-4}, "seeds": [0, 1]}

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from ddnet import stopping
-from ddnet.files import atomic_path
-from ddnet.log import job_log
-from ddnet.stopping import SIGNALS, Stopped, held_back, stoppable
+from ddnet.io.files import atomic_path
+from ddnet.runtime import signals as stopping
+from ddnet.runtime.log import job_log
+from ddnet.runtime.signals import SIGNALS, Stopped, held_back, stoppable
 
 WAITING = """
 import time
-from ddnet import cli
+from ddnet.cli import main as cli
 cli._schema = lambda _: (print("at work", flush=True), time.sleep(30))
 raise SystemExit(cli.main(["schema"]))
 """

@@ -10,10 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from baselines import system_class
 from baselines.complexity import NOTES, SIZE, convolution_macs, counted, paper_rule, published_network, unseen_macs
-from baselines.dpdnet_network import Network as Dpdnet
-from baselines.dpdnet_network import Up
-from ddnet.engine.complexity import ptflops_macs
+from baselines.dpdnet.network import Network as Dpdnet
+from baselines.dpdnet.network import Up
 from ddnet.errors import DDNetError
+from ddnet.evaluation.complexity import ptflops_macs
 from ddnet.models import count_parameters
 from ddnet.models.ddnet import DDNet
 

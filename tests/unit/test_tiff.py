@@ -18,14 +18,14 @@ import pytest
 import tifffile
 from PIL import Image
 
-from baselines.external import External
+from baselines.external.baseline import External
 from ddnet.config import FolderData
 from ddnet.data.folder import index_folder
 from ddnet.data.index import Scene, inspect_image
-from ddnet.engine.deblur import given_depth
 from ddnet.errors import DDNetError
-from ddnet.images import read_depth16, read_raw_rgb
-from ddnet.photographs import read_photograph, restored_pixels, write_photograph
+from ddnet.io.images import read_depth16, read_raw_rgb
+from ddnet.io.photographs import read_photograph, restored_pixels, write_photograph
+from ddnet.restoration.deblur import given_depth
 
 SIZE = (37, 45)
 # How a viewer turns what is stored, written out once more and not taken from the code.
@@ -366,7 +366,7 @@ def test_four_fresh_processes_read_the_same(tmp_path: Path) -> None:
         made(path := tmp_path / f"{number}.tif", case)
         paths.append(str(path))
     code = (
-        "import sys, hashlib\nfrom ddnet.images import read_raw_rgb\n"
+        "import sys, hashlib\nfrom ddnet.io.images import read_raw_rgb\n"
         "print(hashlib.sha256(b''.join(read_raw_rgb(path).tobytes() for path in sys.argv[1:])).hexdigest())"
     )
     said = {subprocess.check_output([sys.executable, "-c", code, *paths[:20]]) for _ in range(4)}

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddnet.cli import main
-from ddnet.engine.bench import Records, Row
-from ddnet.engine.bench_tiles import COLUMNS, KEY, bench_tiles
-from ddnet.engine.load import Loaded
-from ddnet.engine.tiles import _starts, pixels_in_tiles, restore_in_tiles
+from ddnet.benchmark.bench import Records, Row
+from ddnet.benchmark.tiles import COLUMNS, KEY, bench_tiles
+from ddnet.cli.main import main
 from ddnet.errors import DDNetError
-from ddnet.images import FloatArray
+from ddnet.io.images import FloatArray
+from ddnet.restoration.load import Loaded
+from ddnet.restoration.tiles import _starts, pixels_in_tiles, restore_in_tiles
 
 
 @pytest.mark.parametrize(("length", "tile"), [(64, 64), (65, 64), (100, 64), (1000, 64), (1680, 512), (40, 64)])

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ddnet.errors import DDNetError
-from ddnet.torch_files import check_state, load_torch, save_torch
+from ddnet.io.torch_files import check_state, load_torch, save_torch
 
 
 class Hostile:

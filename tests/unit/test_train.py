@@ -8,19 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from ddnet.cli import CONFIG
+from ddnet.cli.main import CONFIG
 from ddnet.config import Model, Patches, Perceptual, Training, load_variants
+from ddnet.data.depth_maps import DepthStore
 from ddnet.data.index import Scene, describe_pair
 from ddnet.data.patch_set import PatchSet
 from ddnet.data.patches import extract_patches
-from ddnet.engine import train as training
-from ddnet.engine.checkpoint import discard_state, load_run
-from ddnet.engine.estimate_depth import DepthStore, estimate_depth
-from ddnet.engine.progress import Progress, resume, save_progress
-from ddnet.engine.train import Inputs, learning_rate, train
+from ddnet.depth.estimate import estimate_depth
 from ddnet.errors import DDNetError
-from ddnet.files import sha256
-from ddnet.images import write_depth16, write_image
+from ddnet.io.files import sha256
+from ddnet.io.images import write_depth16, write_image
+from ddnet.training import train as training
+from ddnet.training.checkpoint import discard_state, load_run
+from ddnet.training.progress import Progress, resume, save_progress
+from ddnet.training.train import Inputs, learning_rate, train
 
 VARIANTS = load_variants(CONFIG / "variants.yaml")
 

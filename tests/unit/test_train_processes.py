@@ -11,15 +11,15 @@ import pytest
 import torch
 from test_train import toy_scenes
 
-from ddnet.cli import CONFIG
+from ddnet.cli.main import CONFIG
 from ddnet.config import Model, Patches, Perceptual, Training, load_variants
 from ddnet.data.patches import extract_patches
-from ddnet.engine.checkpoint import load_run
-from ddnet.engine.estimate_depth import estimate_depth
-from ddnet.engine.train import Inputs
-from ddnet.engine.train_processes import train_in_processes
+from ddnet.depth.estimate import estimate_depth
 from ddnet.errors import DDNetError
-from ddnet.losses import DeblurLoss, VggFeatures
+from ddnet.training.checkpoint import load_run
+from ddnet.training.losses import DeblurLoss, VggFeatures
+from ddnet.training.processes import train_in_processes
+from ddnet.training.train import Inputs
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_what_is_wrong_in_one_of_them_is_one_line(inputs: Inputs, tmp_path: Path
 
 @pytest.mark.parametrize("crops", [None, 1, 2, 3, 4, 9])
 def test_the_terms_of_a_batch_are_the_means_of_its_parts_terms(crops: int | None) -> None:
-    from ddnet.engine.estimate_cost import random_trunk
+    from ddnet.benchmark.estimate_cost import random_trunk
 
     torch.manual_seed(0)
     loss = DeblurLoss(Perceptual(weight=0.5, trunk="vgg16", crops=crops), VggFeatures(random_trunk()))

@@ -23,12 +23,12 @@ from test_train import state, toy_inputs
 from ddnet.config import Patches
 from ddnet.data.index import describe_pair
 from ddnet.data.patches import extract_patches
-from ddnet.engine import train as training
-from ddnet.engine.estimate_depth import estimate_depth
-from ddnet.engine.train import Inputs, train
+from ddnet.depth.estimate import estimate_depth
 from ddnet.errors import DDNetError
-from ddnet.images import write_image
-from ddnet.stopping import Stopped
+from ddnet.io.images import write_image
+from ddnet.runtime.signals import Stopped
+from ddnet.training import train as training
+from ddnet.training.train import Inputs, train
 
 Step = Callable[..., np.ndarray]
 
@@ -199,7 +199,7 @@ def test_a_damaged_resume_state_of_the_right_stamp_is_one_line(
 PARENT = """
 import pickle, sys
 from pathlib import Path
-from ddnet.engine.train_processes import train_in_processes
+from ddnet.training.processes import train_in_processes
 import logging
 logging.basicConfig(level=logging.INFO, stream=sys.stdout)
 train_in_processes(pickle.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2]), 2)

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from test_train import toy_scenes
 
-from ddnet import contents
 from ddnet.config import Patches
-from ddnet.contents import Contents
 from ddnet.data.index import read_index, write_index
 from ddnet.data.patches import extract_patches
 from ddnet.data.unchanged import remember_pictures, require_unchanged_since
-from ddnet.engine.evaluate import evaluate
 from ddnet.errors import DDNetError
-from ddnet.images import write_image
+from ddnet.evaluation.evaluate import evaluate
+from ddnet.io import contents
+from ddnet.io.contents import Contents
+from ddnet.io.images import write_image
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.ifan import Ifan
-from baselines.ifan_network import Network as IfanNetwork
-from baselines.ifan_training import IfanObjective, warped
-from baselines.mdpnet_network import Network as MdpnetNetwork
-from baselines.mdpnet_training import MdpnetObjective
-from baselines.objective import Objective
+from baselines.common.objective import Objective
+from baselines.ifan.baseline import Ifan
+from baselines.ifan.network import Network as IfanNetwork
+from baselines.ifan.training import IfanObjective, warped
+from baselines.mdpnet.network import Network as MdpnetNetwork
+from baselines.mdpnet.training import MdpnetObjective
 from ddnet.models import initialise
 
 

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 import torch
 
-from ddnet import weights
 from ddnet.errors import DDNetError
-from ddnet.files import sha256
-from ddnet.weights import (
+from ddnet.io.files import sha256
+from ddnet.models import pretrained as weights
+from ddnet.models.pretrained import (
     TRUNKS,
     SdistMember,
     Trunk,

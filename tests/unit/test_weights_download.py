@@ -9,10 +9,10 @@ import pytest
 import torch
 from remote import Remote, content, cut, page, status
 
-from ddnet import weights
 from ddnet.errors import DDNetError
-from ddnet.files import sha256
-from ddnet.weights import TRUNKS, Trunk, fetch_weights, load_trunk, read_manifest
+from ddnet.io.files import sha256
+from ddnet.models import pretrained as weights
+from ddnet.models.pretrained import TRUNKS, Trunk, fetch_weights, load_trunk, read_manifest
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any
 from snakemake.api import SnakemakeApi
 from snakemake.settings.types import OutputSettings, Quietness, ResourceSettings
 
-from ddnet.plan import Plan, slug
+from ddnet.planning.plan import Plan, slug
 
 Call = tuple[str, tuple[str, ...], str | None]
 

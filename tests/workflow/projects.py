@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from ddnet.places import ROOT
+from ddnet.runtime.paths import ROOT
 
 Job = tuple[str, str]  # rule, and what it is for
 SUBJECTS = ("variant", "table", "study", "source", "baseline", "item", "system", "map")  # wildcards that say it

@@ -24,12 +24,12 @@ import psutil
 import pytest
 from projects import copy_project, planned, snakemake
 
-from ddnet.cli import CONFIG
+from ddnet.cli.main import CONFIG
 from ddnet.config import load_baselines, load_settings, load_variants
-from ddnet.contents import content_digest
-from ddnet.files import sha256
-from ddnet.places import ROOT
-from ddnet.plan import Plan
+from ddnet.io.contents import content_digest
+from ddnet.io.files import sha256
+from ddnet.planning.plan import Plan
+from ddnet.runtime.paths import ROOT
 
 SMOKE = "workflow/config/smoke.yaml"
 TABLES = "results/tables/smoke"
@@ -281,13 +281,14 @@ def test_no_table_is_made_of_pictures_that_nobody_looked_at(project: Path) -> No
 
 
 def test_a_comment_edit_plans_nothing(edited: Path) -> None:
-    for file in ("ddnet/engine/train.py", "ddnet/models/fusion/gru.py", "workflow/scripts/train.py", "ddnet/plan.py"):
+    remarked = ("training/train.py", "models/fusion/gru.py", "planning/plan.py")
+    for file in (*(f"ddnet/{name}" for name in remarked), "workflow/scripts/train.py"):
         append(edited / file, "\n# a remark\n")
     assert planned(edited, SMOKE) == Counter()
 
 
 def test_an_edit_of_how_tables_are_written_plans_them_and_what_shows_them(edited: Path) -> None:
-    for file in ("ddnet/report/formats.py", "ddnet/report/tex.py", "ddnet/fetch/place.py", "ddnet/log.py"):
+    for file in ("ddnet/report/formats.py", "ddnet/report/tex.py", "ddnet/fetch/place.py", "ddnet/runtime/log.py"):
         append(edited / file, "\nX = 1\n")
     jobs = planned(edited, SMOKE)
     assert {rule for rule, _ in jobs} == {"make_table", "make_defocus_table", "make_page", "export_mlflow"}
@@ -308,7 +309,7 @@ def test_an_edit_of_the_gru_plans_gru_variants_only(edited: Path) -> None:
 
 
 def test_an_edit_of_a_compared_system_plans_its_own_rows_only(edited: Path) -> None:
-    append(edited / "baselines" / "jnb.py", "\nX = 1\n")
+    append(edited / "baselines" / "jnb" / "baseline.py", "\nX = 1\n")
     assert set(planned(edited, SMOKE)) == {
         ("train_system", "jnb"), ("evaluate_baseline", "jnb"), ("evaluate_baseline", "jnb_rl"),
         ("evaluate_defocus_map", "jnb"), ("make_table", "table2"), ("make_defocus_table", ""),
@@ -452,7 +453,7 @@ def test_published_depth_weights_take_the_place_of_the_fit(project: Path) -> Non
     """Last, because it replaces the project's depth maps: `fit: null` asks for the two published files."""
     import torch
 
-    from ddnet.depth._network import DepthNetwork
+    from ddnet.depth.network import DepthNetwork
 
     config = project / "workflow" / "config" / "published.yaml"
     config.write_text(re.sub(r"  fit: .*", "  fit: null", (project / SMOKE).read_text()))

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from projects import copy_project, planned, snakemake
 
-from ddnet.cli import CONFIG
+from ddnet.cli.main import CONFIG
 from ddnet.config import load_settings
-from ddnet.images import write_image
+from ddnet.io.images import write_image
 
 TARGET = "data/own/patches/patches.csv"
 

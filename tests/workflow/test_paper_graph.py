@@ -19,10 +19,10 @@ from monodepth2_zip import write_monodepth2_zip
 from projects import copy_project, planned, run, snakemake
 from remote import Remote, cut, page, status
 
-from ddnet.cli import CONFIG
+from ddnet.cli.main import CONFIG
 from ddnet.config import Trial, load_baselines, load_settings, load_variants, validate_settings
-from ddnet.files import sha256
-from ddnet.plan import Plan
+from ddnet.io.files import sha256
+from ddnet.planning.plan import Plan
 
 TRIAL = Trial(train=4, val=1, test=2, realdof=2)
 SIZE = (96, 128)

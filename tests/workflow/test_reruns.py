@@ -20,10 +20,9 @@ REPORT = {*TABLES, *DRAWN, "write_card", "export_mlflow"}
 
 # Messages, what a job does around its work, what brings files here, what is shown while it is at work.
 NO_NUMBER = (
-    "ddnet/fetch/http.py", "ddnet/fetch/item.py", "ddnet/fetch/*.py", "ddnet/log.py", "ddnet/only_run.py",
-    "ddnet/stopping.py", "ddnet/memory.py", "ddnet/gpu.py", "ddnet/job.py", "ddnet/contents.py", "ddnet/cli*.py",
-    "ddnet/plan*.py", "ddnet/config/*.py", "ddnet/depth/_preview.py", "ddnet/report/mlflow_live.py",
-    "ddnet/engine/deblur.py",
+    "ddnet/fetch/http.py", "ddnet/fetch/*.py", "ddnet/runtime/log.py", "ddnet/runtime/*.py", "ddnet/io/contents.py",
+    "ddnet/cli/*.py", "ddnet/planning/*.py", "ddnet/config/*.py", "ddnet/depth/preview.py",
+    "ddnet/report/mlflow_live.py", "ddnet/restoration/deblur.py",
 )  # fmt: skip
 # Files -> the rules whose jobs they make anew, all of what the preset asks of those rules.
 RULES = {
@@ -33,16 +32,16 @@ RULES = {
     "ddnet/report/style.py": DRAWN,
     "ddnet/report/model_card.py": {"write_card"},
     "ddnet/report/*.py": REPORT,
-    "ddnet/metrics/ssim.py": MEASURED,
-    "ddnet/engine/evaluate.py": MEASURED,
-    "ddnet/engine/train.py": {"train"},
+    "ddnet/evaluation/metrics/ssim.py": MEASURED,
+    "ddnet/evaluation/evaluate.py": MEASURED,
+    "ddnet/training/train.py": {"train"},
     "ddnet/data/embedded/render.py": {"render_scenes", "index_dataset"},
 }  # fmt: skip
 # Files -> for each rule, those of its jobs that they make anew.
 JOBS = {
     "ddnet/models/fusion/gru.py": {"train": GRU, "evaluate": GRU, "measure_complexity": GRU},
-    "baselines/ifan_network.py": {rule: {"ifan"} for rule in OF_A_SYSTEM},
-    "ddnet/losses.py": {"train_system": NETWORKS},
+    "baselines/ifan/network.py": {rule: {"ifan"} for rule in OF_A_SYSTEM},
+    "ddnet/training/losses.py": {"train_system": NETWORKS},
     "workflow/scripts/train.py": {"evaluate": set(), "train_system": set()},
 }
 
@@ -56,7 +55,7 @@ def reruns(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[tuple[str,
         str(Path(__file__).with_name("code_digests.py")),
         *RULES,
         *JOBS,
-        "ddnet/photographs/*.py",
+        "ddnet/io/photographs/*.py",
     ]
     environment = os.environ | {"PYTHONPATH": str(project)}
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
@@ -79,7 +78,7 @@ def test_an_edit_reruns_these_jobs_of_a_rule(reruns: dict[str, set[tuple[str, st
 
 
 def test_what_reads_other_people_s_photographs_trains_nothing(reruns: dict[str, set[tuple[str, str]]]) -> None:
-    assert not {rule for rule, _ in reruns["ddnet/photographs/*.py"]} & {"render_scenes", "train", "evaluate"}
+    assert not {rule for rule, _ in reruns["ddnet/io/photographs/*.py"]} & {"render_scenes", "train", "evaluate"}
 
 
 def test_every_rule_with_a_script_says_what_code_it_runs(reruns: dict[str, set[tuple[str, str]]]) -> None:

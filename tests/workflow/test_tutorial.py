@@ -11,7 +11,7 @@ import pytest
 from nbclient import NotebookClient
 from projects import copy_project
 
-from ddnet.places import ROOT
+from ddnet.runtime.paths import ROOT
 
 TUTORIAL = ROOT / "docs" / "tutorial.ipynb"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ddnet.places import ROOT, WORKFLOW
+from ddnet.runtime.paths import ROOT, WORKFLOW
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -60,7 +60,7 @@ def test_the_wheel_carries_the_workflow(installed: Path) -> None:
 def test_the_command_works_anywhere(installed: Path, tmp_path: Path) -> None:
     where = run(installed, tmp_path, "ddnet.__main__", "list", "variants")
     assert "ddnet_1b" in where
-    code = "import ddnet.places as p; print(p.PROJECT)"
+    code = "import ddnet.runtime.paths as p; print(p.PROJECT)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(installed)},
         capture_output=True, text=True, check=True,

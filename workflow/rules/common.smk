@@ -19,28 +19,32 @@ from ddnet.config import (
     source_of,
     validate_settings,
 )
-from ddnet.contents import known_contents, put_times_right, write_listing
+from ddnet.io.contents import known_contents, put_times_right, write_listing
 from ddnet.data.unchanged import require_unchanged_since
 from ddnet.errors import DDNetError
-from ddnet.files import sha256
-from ddnet.gpu import devices_per_training, jobs_per_gpu, visible_gpus
-from ddnet.log import disk_problem
-from ddnet.only_run import OnlyRun, pass_on_stops
-from ddnet.places import ROOT
-from ddnet.plan import (
+from ddnet.io.files import sha256
+from ddnet.runtime.gpu import devices_per_training, jobs_per_gpu, visible_gpus
+from ddnet.runtime.log import disk_problem
+from ddnet.runtime.run_lock import OnlyRun, pass_on_stops
+from ddnet.runtime.paths import ROOT
+from ddnet.planning.plan import (
     TABLES,
     WITH_DEPTH,
     WITHOUT_DEPTH,
     Plan,
-    cpu_count,
     depth_needs,
-    memory_mb,
     slug,
 )
-from ddnet.plan_memory import decoding_mb, evaluation_mb, image_pixels, training_mb
-from ddnet.plan_systems import system_needs
+from ddnet.planning.job_memory import (
+    decoding_mb,
+    evaluation_mb,
+    image_pixels,
+    training_mb,
+)
+from ddnet.planning.baselines import baseline_module, system_needs
+from ddnet.runtime.resources import cpu_count, memory_mb
 from ddnet.report.mlflow_move import relocate
-from ddnet.stopping import wait_for_job
+from ddnet.runtime.signals import wait_for_job
 
 CONFIG_FOLDER = Path(workflow.basedir) / "workflow" / "config"
 # Relative, as all that a job is told of: a folder that is moved has nothing to do.

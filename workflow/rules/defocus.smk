@@ -34,7 +34,7 @@ rule evaluate_defocus_map:
         code=lambda wildcards: PLAN.code(
             "evaluate_defocus_map",
             (
-                [f"baselines.{wildcards.map}"]
+                [baseline_module(wildcards.map)]
                 if wildcards.map in PLAN.map_systems
                 else []
             ),

@@ -32,7 +32,7 @@ rule train_system:
     params:
         training=lambda wildcards: PLAN.training_of(wildcards.system),
         code=lambda wildcards: PLAN.code(
-            "train_system", [f"baselines.{wildcards.system}"]
+            "train_system", [baseline_module(wildcards.system)]
         ),
     script:
         "../scripts/train_system.py"
@@ -51,7 +51,7 @@ rule import_system:
     threads: CORES_PER_CPU
     params:
         code=lambda wildcards: PLAN.code(
-            "import_system", [f"baselines.{wildcards.system}"]
+            "import_system", [baseline_module(wildcards.system)]
         ),
     script:
         "../scripts/import_system.py"
@@ -69,7 +69,8 @@ rule count_system:
         system=lambda wildcards: PLAN.baselines[wildcards.baseline].system,
         size=PLAN.settings.complexity.size,
         code=lambda wildcards: PLAN.code(
-            "count_system", [f"baselines.{PLAN.baselines[wildcards.baseline].system}"]
+            "count_system",
+            [baseline_module(PLAN.baselines[wildcards.baseline].system)],
         ),
     script:
         "../scripts/count_system.py"
@@ -103,7 +104,7 @@ rule evaluate_baseline:
         code=lambda wildcards: PLAN.code(
             "evaluate_baseline",
             [
-                f"baselines.{PLAN.baselines[wildcards.baseline].system}",
+                baseline_module(PLAN.baselines[wildcards.baseline].system),
                 *METRIC_MODULES,
             ],
         ),

@@ -4,8 +4,8 @@ import logging
 
 from ddnet.data.audit import audit
 from ddnet.data.index import read_index
-from ddnet.files import write_json
-from ddnet.job import workflow_job
+from ddnet.io.files import write_json
+from ddnet.runtime.job import workflow_job
 
 job = snakemake
 with workflow_job(job):

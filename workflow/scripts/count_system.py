@@ -1,8 +1,8 @@
 """Count parameters and MACs of one compared system's published network."""
 
 from baselines.complexity import counted
-from ddnet.files import write_json
-from ddnet.job import workflow_job
+from ddnet.io.files import write_json
+from ddnet.runtime.job import workflow_job
 
 job = snakemake
 with workflow_job(job):

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from ddnet.job import workflow_job
 from ddnet.report.collect import collect
 from ddnet.report.controls_figure import draw_controls
 from ddnet.report.inputs import run_refs, test_sets, variant_infos
+from ddnet.runtime.job import workflow_job
 
 job = snakemake
 with workflow_job(job):

@@ -1,10 +1,10 @@
 """Draw the defocus maps of the panel scenes beside the true ones."""
 
 from ddnet.data.index import read_index
-from ddnet.job import workflow_job
 from ddnet.report.defocus import map_sources
 from ddnet.report.defocus_figure import draw_defocus_maps
 from ddnet.report.panels import panel_inputs
+from ddnet.runtime.job import workflow_job
 
 job = snakemake
 with workflow_job(job):

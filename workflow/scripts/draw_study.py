@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from ddnet.data.index import read_index
-from ddnet.job import workflow_job
 from ddnet.report.collect import collect, read_json
 from ddnet.report.figures import Study, draw_study
 from ddnet.report.inputs import compared, run_refs, test_sets, variant_infos
 from ddnet.report.panels import panel_inputs
+from ddnet.runtime.job import workflow_job
 
 job = snakemake
 with workflow_job(job):

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from ddnet.data.index import read_index
-from ddnet.engine.estimate_depth import estimate_depth
+from ddnet.depth.estimate import estimate_depth
 from ddnet.fetch import network_path
-from ddnet.job import workflow_job
+from ddnet.runtime.job import workflow_job
 
 job = snakemake
 with workflow_job(job):

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from ddnet.engine.patch_depth import estimate_patch_depth
+from ddnet.depth.patches import estimate_patch_depth
 from ddnet.fetch import network_path
-from ddnet.job import workflow_job
+from ddnet.runtime.job import workflow_job
 
 job = snakemake
 with workflow_job(job):

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import torch
 
+from ddnet.data.depth_maps import DepthStore
 from ddnet.data.index import panel_scenes, read_index
-from ddnet.engine.checkpoint import discard_state, load_run
-from ddnet.engine.estimate_depth import DepthStore
-from ddnet.engine.evaluate import (
+from ddnet.evaluation.evaluate import (
     ModelRestorer,
     evaluate,
     write_evaluation,
@@ -15,11 +14,13 @@ from ddnet.engine.evaluate import (
     write_per_image,
     write_timing,
 )
-from ddnet.job import workflow_job
-from ddnet.metrics import build_metrics
-from ddnet.plan import WEIGHTS, job_threads
-from ddnet.provenance import Stopwatch
-from ddnet.tensors import best_device
+from ddnet.evaluation.metrics import build_metrics
+from ddnet.io.tensors import best_device
+from ddnet.planning.plan import WEIGHTS
+from ddnet.runtime.job import workflow_job
+from ddnet.runtime.provenance import Stopwatch
+from ddnet.runtime.resources import job_threads
+from ddnet.training.checkpoint import discard_state, load_run
 
 job = snakemake
 torch.set_num_threads(job_threads(job.threads))

@@ -7,13 +7,14 @@ import torch
 from baselines import build
 from ddnet.config import Baseline
 from ddnet.data.index import panel_scenes, read_index
-from ddnet.engine.checkpoint import discard_state
-from ddnet.engine.evaluate import evaluate, write_evaluation, write_per_image, write_timing
-from ddnet.job import workflow_job
-from ddnet.metrics import build_metrics
-from ddnet.plan import WEIGHTS, job_threads
-from ddnet.provenance import Stopwatch
-from ddnet.tensors import best_device
+from ddnet.evaluation.evaluate import evaluate, write_evaluation, write_per_image, write_timing
+from ddnet.evaluation.metrics import build_metrics
+from ddnet.io.tensors import best_device
+from ddnet.planning.plan import WEIGHTS
+from ddnet.runtime.job import workflow_job
+from ddnet.runtime.provenance import Stopwatch
+from ddnet.runtime.resources import job_threads
+from ddnet.training.checkpoint import discard_state
 
 job = snakemake
 torch.set_num_threads(job_threads(job.threads))

@@ -8,10 +8,10 @@ from baselines import build
 from baselines.defocus_evaluation import evaluate_map, source_of
 from ddnet.config import Baseline
 from ddnet.data.index import panel_scenes, read_index
-from ddnet.files import write_json
-from ddnet.job import workflow_job
-from ddnet.plan import job_threads
-from ddnet.provenance import Stopwatch
+from ddnet.io.files import write_json
+from ddnet.runtime.job import workflow_job
+from ddnet.runtime.provenance import Stopwatch
+from ddnet.runtime.resources import job_threads
 
 job = snakemake
 threads = job_threads(job.threads)

@@ -4,11 +4,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ddnet.data.index import panel_scenes, read_index
-from ddnet.files import write_json
-from ddnet.job import workflow_job
+from ddnet.io.files import write_json
 from ddnet.report.collect import read_json
 from ddnet.report.inputs import compared, run_refs, test_sets, variant_infos
 from ddnet.report.mlflow_export import export
+from ddnet.runtime.job import workflow_job
 
 job = snakemake
 with workflow_job(job):

@@ -6,8 +6,8 @@ from pathlib import Path
 from ddnet.config import Patches
 from ddnet.data.index import read_index
 from ddnet.data.patches import extract_patches
-from ddnet.job import workflow_job
-from ddnet.plan import job_threads
+from ddnet.runtime.job import workflow_job
+from ddnet.runtime.resources import job_threads
 
 with workflow_job(snakemake):
     scenes = read_index(snakemake.input.index, split="train")

@@ -1,10 +1,10 @@
 """Fetch one dataset or set of weights, or find it in a copy at hand, and record each file's SHA-256."""
 
 from ddnet.config import DpddData, Item
-from ddnet.engine.fetch_data import folder_of, sized, wanted_files
+from ddnet.data.fetch_data import folder_of, sized, wanted_files
 from ddnet.fetch import fetch_item, write_fetched
-from ddnet.files import expanded
-from ddnet.job import workflow_job
+from ddnet.io.files import expanded
+from ddnet.runtime.job import workflow_job
 
 job = snakemake
 with workflow_job(job):

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from ddnet.files import write_json
-from ddnet.job import workflow_job
-from ddnet.weights import fetch_weights
+from ddnet.io.files import write_json
+from ddnet.models.pretrained import fetch_weights
+from ddnet.runtime.job import workflow_job
 
 job = snakemake
 with workflow_job(job):

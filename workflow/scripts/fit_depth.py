@@ -4,10 +4,10 @@ from pathlib import Path
 
 from ddnet.config import Depth
 from ddnet.data.index import read_index
-from ddnet.engine.fit_depth import fit_depth
-from ddnet.files import write_json
-from ddnet.job import workflow_job
-from ddnet.plan import job_threads
+from ddnet.depth.fit import fit_depth
+from ddnet.io.files import write_json
+from ddnet.runtime.job import workflow_job
+from ddnet.runtime.resources import job_threads
 
 with workflow_job(snakemake):
     depth = Depth(**snakemake.params.depth)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from baselines import system_class
 from ddnet.fetch import read_fetched
-from ddnet.files import write_json
-from ddnet.job import workflow_job
-from ddnet.provenance import Stopwatch
+from ddnet.io.files import write_json
+from ddnet.runtime.job import workflow_job
+from ddnet.runtime.provenance import Stopwatch
 
 job = snakemake
 with workflow_job(job):

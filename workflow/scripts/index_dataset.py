@@ -3,11 +3,11 @@
 import time
 from pathlib import Path
 
-from ddnet.contents import known_contents
 from ddnet.data.embedded import index_benchmark
 from ddnet.data.index import write_index
 from ddnet.data.unchanged import remember_pictures
-from ddnet.job import workflow_job
+from ddnet.io.contents import known_contents
+from ddnet.runtime.job import workflow_job
 
 job = snakemake
 with workflow_job(job):

@@ -4,11 +4,11 @@ import time
 from pathlib import Path
 
 from ddnet.config import DpddData, FolderData
-from ddnet.contents import known_contents
+from ddnet.data.fetch_data import index_photographs
 from ddnet.data.index import write_index
 from ddnet.data.unchanged import remember_pictures
-from ddnet.engine.fetch_data import index_photographs
-from ddnet.job import workflow_job
+from ddnet.io.contents import known_contents
+from ddnet.runtime.job import workflow_job
 
 job = snakemake
 with workflow_job(job):

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from ddnet.job import workflow_job
 from ddnet.report.defocus import map_sources, table_s2
 from ddnet.report.formats import write_table
 from ddnet.report.wording import learned_from
+from ddnet.runtime.job import workflow_job
 
 job = snakemake
 with workflow_job(job):

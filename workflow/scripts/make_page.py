@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from ddnet.data.index import read_index
-from ddnet.job import workflow_job
 from ddnet.report.collect import collect, merge_provenance, provenance_records
 from ddnet.report.inputs import compared, run_refs, variant_infos
 from ddnet.report.page import PageInputs, write_page
 from ddnet.report.page_pictures import PageScenes, first_seeds, shown_scenes
+from ddnet.runtime.job import workflow_job
 
 job = snakemake
 with workflow_job(job):

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from ddnet.job import workflow_job
 from ddnet.report.evidence import gather
 from ddnet.report.formats import write_table
 from ddnet.report.inputs import compared, run_refs, test_sets, variant_infos
 from ddnet.report.tables import BUILDERS
+from ddnet.runtime.job import workflow_job
 
 job = snakemake
 with workflow_job(job):

@@ -1,9 +1,9 @@
 """Count parameters and MACs of one variant at the paper's width."""
 
 from ddnet.config import Complexity, Variant
-from ddnet.engine.complexity import measure_complexity
-from ddnet.files import write_json
-from ddnet.job import workflow_job
+from ddnet.evaluation.complexity import measure_complexity
+from ddnet.io.files import write_json
+from ddnet.runtime.job import workflow_job
 
 job = snakemake
 with workflow_job(job):

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from ddnet.config import EmbeddedData
 from ddnet.data.embedded import DATASET_OF, render_benchmark
-from ddnet.files import write_json
-from ddnet.job import workflow_job
-from ddnet.plan import job_threads
-from ddnet.provenance import Stopwatch
+from ddnet.io.files import write_json
+from ddnet.runtime.job import workflow_job
+from ddnet.runtime.provenance import Stopwatch
+from ddnet.runtime.resources import job_threads
 
 if __name__ == "__main__":  # the renderer's worker processes import this file again
     job = snakemake

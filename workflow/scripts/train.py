@@ -6,14 +6,15 @@ import torch
 
 from ddnet.config import Model, Training, Variant
 from ddnet.data.index import read_index
-from ddnet.engine.train import CURVES, Inputs
-from ddnet.engine.train_processes import train_in_processes
-from ddnet.files import sha256
-from ddnet.gpu import devices_per_training
-from ddnet.job import workflow_job
-from ddnet.plan import WEIGHTS, job_threads
+from ddnet.io.files import sha256
+from ddnet.planning.plan import WEIGHTS
 from ddnet.report.mlflow_live import Training as Reported
 from ddnet.report.mlflow_live import live
+from ddnet.runtime.gpu import devices_per_training
+from ddnet.runtime.job import workflow_job
+from ddnet.runtime.resources import job_threads
+from ddnet.training.processes import train_in_processes
+from ddnet.training.train import CURVES, Inputs
 
 job = snakemake
 torch.set_num_threads(job_threads(job.threads))

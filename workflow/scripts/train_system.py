@@ -6,10 +6,11 @@ import torch
 
 from baselines import train
 from ddnet.data.index import read_index
-from ddnet.files import write_json
-from ddnet.job import workflow_job
-from ddnet.plan import WEIGHTS, job_threads
-from ddnet.provenance import Stopwatch
+from ddnet.io.files import write_json
+from ddnet.planning.plan import WEIGHTS
+from ddnet.runtime.job import workflow_job
+from ddnet.runtime.provenance import Stopwatch
+from ddnet.runtime.resources import job_threads
 
 job = snakemake
 torch.set_num_threads(job_threads(job.threads))

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from ddnet.job import workflow_job
 from ddnet.report.inputs import variant_infos
 from ddnet.report.model_card import write_model_card
+from ddnet.runtime.job import workflow_job
 
 job = snakemake
 with workflow_job(job):

@@ -14,7 +14,7 @@ from pathlib import Path
 from ddnet.data.embedded.write import POOL_OF, plan_split, remove_stale, render_split, run_jobs
 from ddnet.data.index import Scene, describe_pair
 from ddnet.errors import DDNetError
-from ddnet.files import read_json, sha256
+from ddnet.io.files import read_json, sha256
 
 __all__ = ["DATASET_OF", "index_benchmark", "render_benchmark", "render_split"]
 

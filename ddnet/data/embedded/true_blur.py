@@ -8,11 +8,11 @@ from dataclasses import fields
 import numpy as np
 from numpy.typing import NDArray
 
-from ddnet.arrays import read_npy
 from ddnet.data.embedded.optics import Lens, circle_of_confusion_px
 from ddnet.data.index import Scene
 from ddnet.errors import DDNetError
-from ddnet.files import read_json
+from ddnet.io.arrays import read_npy
+from ddnet.io.files import read_json
 
 FloatArray = NDArray[np.float32]
 

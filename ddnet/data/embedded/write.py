@@ -23,15 +23,15 @@ from typing import Any
 
 import numpy as np
 
-from ddnet.arrays import write_npy
 from ddnet.data.embedded.optics import Lens
 from ddnet.data.embedded.render import READ_NOISE, SHOT_NOISE, Rendered, develop, render
 from ddnet.data.embedded.scenes import LOCATIONS, make_scene
 from ddnet.data.embedded.stereo import FOCUS_DISTANCES_M, PHOTOGRAPH, make_stereo, render_stereo
 from ddnet.data.embedded.surfaces import SceneSpec
 from ddnet.errors import DDNetError
-from ddnet.files import sha256, write_json
-from ddnet.images import write_image
+from ddnet.io.arrays import write_npy
+from ddnet.io.files import sha256, write_json
+from ddnet.io.images import write_image
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""The blurred input itself."""

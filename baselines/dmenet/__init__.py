@@ -1,0 +1,1 @@
+"""DMENet: a learned defocus map."""

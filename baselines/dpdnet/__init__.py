@@ -1,0 +1,1 @@
+"""DPDNet, from a single image."""

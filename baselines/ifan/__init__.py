@@ -1,0 +1,1 @@
+"""IFAN: iterative filter-adaptive network."""

@@ -1,0 +1,1 @@
+"""JNB: just noticeable blur by sparse dictionaries."""

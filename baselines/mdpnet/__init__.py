@@ -1,0 +1,1 @@
+"""MDPNet: multi-task learning with dual-pixel views."""

@@ -1,0 +1,1 @@
+"""`ddnet bench` and `ddnet estimate`: time and memory on this machine."""

@@ -1,0 +1,200 @@
+"""Fit the depth network on the training scenes' true disparity, seen only through their defocused images."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddnet.data.depth_maps import true_depth
+from ddnet.data.index import Scene
+from ddnet.depth.fit_loop import FitSettings, fit_network
+from ddnet.depth.network import DepthNetwork
+from ddnet.depth.scores import DepthScores, score
+from ddnet.depth.sources._base import resize_depth, resize_image
+from ddnet.depth.sources.monodepth2 import check_size
+from ddnet.depth.weights import read_encoder, save_fitted
+from ddnet.errors import DDNetError
+from ddnet.io.files import atomic_path
+from ddnet.io.images import FloatArray, read_image
+from ddnet.io.tensors import to_tensor
+
+log = logging.getLogger(__name__)
+
+HISTORY_COLUMNS = ("fold", "step", "loss", "val_abs_error", "val_spearman")
+CHECKS = 10  # validations per network
+
+
+def fit_depth(
+    scenes_train: Sequence[Scene],
+    scenes_val: Sequence[Scene],
+    out_path: str | Path,
+    *,
+    height: int,
+    width: int,
+    steps: int,
+    batch: int,
+    lr: float,
+    seed: int,
+    threads: int,
+    folds: int = 2,
+    crop: int | None = None,
+    encoder_path: str | Path | None = None,
+) -> dict[str, float]:
+    """Fit Monodepth2's network and write it as one file, with `history.csv` beside it.
+
+    With `folds=2` two networks are fitted, each on every second training scene. A training scene is later
+    estimated by the one that has not seen it, every other scene by the mean of both: otherwise the
+    restoration network would learn from far better depth than it gets at test time, and trust it too much.
+
+    Args:
+        scenes_train: scenes to fit on; their true depth must be known.
+        scenes_val: scenes of the history and the returned scores, never fitted on.
+        out_path: the file for `Monodepth2(out_path)`.
+        height, width: network input, multiples of 32; images are resized to it.
+        steps, batch, lr: optimiser steps per network, images per step, peak learning rate.
+        seed, threads: the same pair on the same machine gives the same file content.
+        folds: 1 (one network on all scenes) or 2.
+        crop: side of the square training crops, a multiple of 32; None for whole images.
+        encoder_path: encoder weights to start from (a published `encoder.pth`); random otherwise.
+
+    Returns:
+        `val_abs_error`, `val_spearman`, `val_delta_125` of the mean of all networks; `mean_map_abs_error` of
+        always answering the training scenes' mean map; `train_abs_error` and `train_spearman` of the training
+        scenes as they will be estimated; `seconds`.
+
+    Raises:
+        DDNetError: too few scenes, unknown true depth, or a size, crop or fold count out of range.
+    """
+    size = check_size((height, width))
+    if folds not in (1, 2):
+        raise DDNetError(f"fit_depth: folds is {folds}; allowed are 1 and 2")
+    if len(scenes_train) < 2 * folds or not scenes_val:
+        raise DDNetError(
+            f"fit_depth: {len(scenes_train)} training and {len(scenes_val)} validation scenes; "
+            f"{folds} fold(s) need at least {2 * folds} and 1"
+        )
+    if crop is not None:
+        check_size((crop, crop))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return _fit(
+            sorted(scenes_train, key=lambda scene: scene.key), scenes_val, Path(out_path), size, folds,
+            FitSettings(steps, batch, lr, crop, seed), encoder_path,
+        )  # fmt: skip
+    finally:
+        torch.set_num_threads(before)
+
+
+def _fit(
+    train: Sequence[Scene],
+    val: Sequence[Scene],
+    out_path: Path,
+    size: tuple[int, int],
+    folds: int,
+    settings: FitSettings,
+    encoder_path: str | Path | None,
+) -> dict[str, float]:
+    start = time.monotonic()
+    encoder = read_encoder(encoder_path) if encoder_path is not None else None
+    images, depths = _load(train, size)
+    val_images, _ = _load(val, size)
+    val_truths = [true_depth(scene) for scene in val]
+    fold_of = _assign_folds(train, folds)
+    history: list[dict[str, object]] = []
+    networks: list[DepthNetwork] = []
+    seen: list[list[str]] = []
+    for fold in range(folds):
+        chosen = np.flatnonzero(fold_of != fold) if folds > 1 else np.arange(len(train))
+
+        def after_step(step: int, loss: float, network: DepthNetwork, fold: int = fold) -> None:
+            if step % max(1, settings.steps // CHECKS) and step != settings.steps:
+                return
+            now = _score([network.eval()], val_images, val_truths)
+            history.append(dict(zip(HISTORY_COLUMNS, (fold, step, loss, now.abs_error, now.spearman), strict=True)))
+            done = fold * settings.steps + step
+            remaining = (time.monotonic() - start) * (folds * settings.steps / done - 1)
+            log.info(
+                "fit_depth %d/%d: step %d/%d loss %.4f val abs error %.4f spearman %.3f, %.0f s to go",
+                fold + 1, folds, step, settings.steps, loss, now.abs_error, now.spearman, remaining,
+            )  # fmt: skip
+
+        fold_settings = FitSettings(settings.steps, settings.batch, settings.lr, settings.crop, settings.seed + fold)
+        networks.append(
+            fit_network(images[chosen], depths[chosen], fold_settings, encoder=encoder, after_step=after_step)
+        )
+        seen.append([train[int(i)].key for i in chosen])
+    save_fitted(out_path, networks, size, seen)
+    _write_history(out_path.with_name("history.csv"), history)
+
+    final = _score(networks, val_images, val_truths)
+    mean_map = depths.mean(dim=0)[0].numpy()
+    trivial = score([resize_depth(mean_map, _shape(truth)) for truth in val_truths], val_truths)
+    held_out = _score_train(networks, images, train, fold_of)
+    return {
+        "val_abs_error": final.abs_error,
+        "val_spearman": final.spearman,
+        "val_delta_125": final.delta_125,
+        "mean_map_abs_error": trivial.abs_error,
+        "train_abs_error": held_out.abs_error,
+        "train_spearman": held_out.spearman,
+        "seconds": time.monotonic() - start,
+    }
+
+
+def _assign_folds(train: Sequence[Scene], folds: int) -> NDArray[np.int64]:
+    """Fold of every scene: by turns within each location, so that both networks see both kinds."""
+    fold_of = np.zeros(len(train), dtype=np.int64)
+    by_location = sorted(range(len(train)), key=lambda i: (train[i].location, train[i].key))
+    fold_of[by_location] = np.arange(len(train)) % folds
+    return fold_of
+
+
+def _load(scenes: Sequence[Scene], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Images (N, 3, h, w) and true depths (N, 1, h, w) of all scenes at the network's input size."""
+    images = [to_tensor(resize_image(read_image(scene.image), size)) for scene in scenes]
+    depths = [F.interpolate(to_tensor(true_depth(scene)), size=size, mode="area") for scene in scenes]
+    return torch.cat(images), torch.cat(depths)
+
+
+@torch.inference_mode()
+def _estimate(networks: Sequence[DepthNetwork], image: Tensor, shape: tuple[int, int]) -> FloatArray:
+    batch = image[None].contiguous(memory_format=torch.channels_last)
+    return resize_depth(torch.stack([network(batch)[0][0, 0] for network in networks]).mean(dim=0).numpy(), shape)
+
+
+def _shape(depth: FloatArray) -> tuple[int, int]:
+    return depth.shape[0], depth.shape[1]
+
+
+def _score(networks: Sequence[DepthNetwork], images: Tensor, truths: Sequence[FloatArray]) -> DepthScores:
+    estimates = [_estimate(networks, image, _shape(truth)) for image, truth in zip(images, truths, strict=True)]
+    return score(estimates, truths)
+
+
+def _score_train(
+    networks: Sequence[DepthNetwork], images: Tensor, train: Sequence[Scene], fold_of: NDArray[np.int64]
+) -> DepthScores:
+    """Scores of the training scenes as `Monodepth2` will estimate them: fold k by network k."""
+    truths = [true_depth(scene) for scene in train]
+    estimates = [
+        _estimate([networks[fold]], image, _shape(truth))
+        for fold, image, truth in zip(fold_of, images, truths, strict=True)
+    ]
+    return score(estimates, truths)
+
+
+def _write_history(path: Path, rows: list[dict[str, object]]) -> None:
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, HISTORY_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,1 @@
+"""Measuring: restored images against their targets, and networks' sizes."""

@@ -1,0 +1,1 @@
+"""What goes on around the work: paths, logs, signals, locks, GPUs, manifests."""
