@@ -1,18 +1,13 @@
-"""Training of a compared network by a recipe: setup -> fit -> validate -> save.
+"""Training of a compared network by a recipe: setup -> loop -> save.
 
-Every system is trained by this one loop; what differs is the recipe (a block of the baselines file) and the system's
-objective. As everywhere in this suite, the weights of the best validation are kept.
+What differs between systems is the recipe (a block of the baselines file) and the system's objective.
 """
 
 from __future__ import annotations
 
-import csv
-import logging
 import math
-import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,45 +22,27 @@ from ddnet.config import Perceptual, Recipe
 from ddnet.data.index import Scene
 from ddnet.data.patch_set import PatchSet, training_set_place
 from ddnet.errors import DDNetError
-from ddnet.io.files import atomic_path, sha256
+from ddnet.io.files import sha256
 from ddnet.io.images import read_image
 from ddnet.io.tensors import channels_last
 from ddnet.models import count_parameters
 from ddnet.models.pretrained import load_trunk
-from ddnet.runtime.malloc import keep_freed_memory, out_of_memory
+from ddnet.runtime.malloc import keep_freed_memory
 from ddnet.runtime.provenance import stable_hash
-from ddnet.runtime.signals import Stopped, held_back
 from ddnet.training.average import WeightAverage
-from ddnet.training.checkpoint import load_state, save_state, whole_state
+from ddnet.training.loop import CURVES, LoopState, Task, halving_rate, run, within_memory, write_history
 from ddnet.training.losses import VggFeatures
 
 if TYPE_CHECKING:
     from baselines.common.network_system import NetworkSystem
     from baselines.common.objective import Objective
 
-log = logging.getLogger(__name__)
-
-HISTORY_COLUMNS = ("step", "lr", "loss", "val_psnr", "seconds")
-
-
-@dataclass
-class Progress:
-    """What changes while training, apart from weights and optimiser; saved with them.
-
-    `losses` are those of the steps after the last validation.
-    """
-
-    step: int = 0
-    best_psnr: float = -math.inf
-    best_step: int = 0
-    seconds: float = 0.0
-    history: list[list[float]] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
+HISTORY = ("step", "lr", "loss", "val_psnr", "seconds")
 
 
 @dataclass
 class Setup:
-    """The pieces that `fit` works with."""
+    """The pieces that `NetworkTask` works with."""
 
     kind: type[NetworkSystem]
     recipe: Recipe
@@ -102,12 +79,6 @@ def perceptual_term(spec: Perceptual, trunks: Path, device: torch.device) -> Cal
         return F.mse_loss(features(restored), wanted)
 
     return term
-
-
-def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """Linear warm-up, then halved at each milestone."""
-    rate = recipe.lr * 0.5 ** sum(step >= round(milestone * steps) for milestone in recipe.milestones)
-    return rate * min(1.0, (step + 1) / (recipe.warmup + 1))
 
 
 def starting_network(kind: type[NetworkSystem], recipe: Recipe) -> nn.Module:
@@ -177,9 +148,6 @@ def setup(kind: type[NetworkSystem], validation: Sequence[Scene], patches: Path,
 
 def train_step(parts: Setup, step: int) -> float:
     """One optimiser step; returns the loss."""
-    rate = learning_rate(parts.recipe, step, parts.steps)
-    for group in parts.optimiser.param_groups:
-        group["lr"] = rate
     drawn, sharp, seen = parts.crops.draw(step)
     image, target = (parts.system.to_network(pixels).to(parts.device) for pixels in (drawn, sharp))
     views = None
@@ -209,44 +177,42 @@ def validate(parts: Setup) -> float:
     return float(np.mean(psnrs))
 
 
-def fit(parts: Setup, progress: Progress, best: dict[str, Tensor], save: Callable[[dict[str, Tensor]], None]) -> Any:
-    """Run the remaining steps; returns the weights of the best validation."""
-    title, every = parts.kind.title, max(1, round(parts.recipe.validate_every * parts.steps))
-    began, before, at_start = time.perf_counter(), progress.seconds, progress.step
-    with held_back() as asked:
-        while progress.step < parts.steps:
-            rate = learning_rate(parts.recipe, progress.step, parts.steps)
-            progress.losses.append(train_step(parts, progress.step))
-            progress.step += 1
-            if not math.isfinite(progress.losses[-1]):
-                raise DDNetError(
-                    f"{title}: the loss is {progress.losses[-1]} at step {progress.step}; lower lr, which is "
-                    f"{parts.recipe.lr:g}"
-                )
-            progress.seconds = before + time.perf_counter() - began
-            if progress.step % every == 0 or progress.step == parts.steps:
-                with parts.average.in_use() if parts.average else nullcontext():
-                    psnr, mean = validate(parts), float(np.mean(progress.losses))
-                    state = {
-                        name: value.detach().cpu().clone() for name, value in parts.system.model.state_dict().items()
-                    }
-                progress.seconds = before + time.perf_counter() - began
-                progress.history.append([progress.step, rate, mean, psnr, progress.seconds])
-                if psnr > progress.best_psnr:
-                    progress.best_psnr, progress.best_step, best = psnr, progress.step, state
-                left = (time.perf_counter() - began) / (progress.step - at_start) * (parts.steps - progress.step)
-                log.info(
-                    "%s: step %d/%d  loss %.5f  val %.2f dB (best %.2f)  ETA %d:%02d",
-                    title, progress.step, parts.steps, mean, psnr, progress.best_psnr, *divmod(round(left), 60),
-                )  # fmt: skip
-                progress.losses = []
-                save(best)
-            if (stop := asked()) and progress.step < parts.steps:
-                if progress.losses:
-                    save(best)
-                log.info("%s: state saved at step %d of %d", title, progress.step, parts.steps)
-                raise Stopped(stop)
-    return best
+class NetworkTask(Task):
+    """A baseline's training by its recipe."""
+
+    columns = HISTORY
+
+    def __init__(self, parts: Setup) -> None:
+        recipe = parts.recipe
+        self.title, self.parts, self.lr, self.steps = parts.kind.title, parts, recipe.lr, parts.steps
+        self.network, self.optimizer, self.average = parts.system.model, parts.optimiser, parts.average
+        self.every = max(1, round(recipe.validate_every * parts.steps))
+
+    def rate(self, step: int) -> float:
+        """By the recipe."""
+        recipe = self.parts.recipe
+        return halving_rate(recipe.lr, recipe.warmup, recipe.milestones, step, self.steps)
+
+    def train_step(self, step: int) -> Sequence[float]:
+        """The loss."""
+        return [train_step(self.parts, step)]
+
+    def validate(self, step: int, asked: Callable[[], int]) -> Sequence[float] | None:
+        """PSNR in dB."""
+        return None if asked() else [validate(self.parts)]
+
+    def row(self, state: LoopState, found: Sequence[float]) -> list[float]:
+        """A validation as a row of `HISTORY`."""
+        return [state.step, self.rate(state.step - 1), *state.means, *found, state.seconds]
+
+    def state(self) -> dict[str, Any]:
+        """Heads and critics included."""
+        return {"objective": self.parts.objective.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """The inverse of `state`."""
+        self.parts.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
 
 def train(
@@ -283,67 +249,22 @@ def train(
     state_file = out.with_name("state") / "last.ckpt"
     digest = stable_hash([kind.title, recipe.model_dump(mode="json"), sha256(patches / "patches.csv"), stamp])
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        try:
-            parts = setup(kind, scenes_val, patches, trunks, recipe)
-            progress, best = _resume(state_file, digest, parts)
-            best = fit(parts, progress, best, lambda kept: _save(state_file, digest, parts, progress, kept))
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            raise DDNetError(
-                f"{kind.title}: this device's memory does not hold this training; use one with more, "
-                "DDNET_TRAINING_SET=disk, or a lower training.batch"
-            ) from None
+    memory = within_memory(kind.title, "or a lower training.batch")
+    with torch.random.fork_rng(devices=devices), memory:
+        parts = setup(kind, scenes_val, patches, trunks, recipe)
+        state, best = run(NetworkTask(parts), state_file, digest)
     width = recipe.width or kind.width
     with torch.device("meta"):
         used = kind.network(width, **recipe.sizes)
     sizes = {name: int(getattr(used, name)) for name in kind.sizes}
     sizes["residual"] = int(recipe.output == "residual")
     save_weights(out, {name: best[name] for name in used.state_dict()}, width, **sizes)
-    _write_history(out.with_name("history.csv"), progress.history)
+    write_history(out.with_name(CURVES), HISTORY, state.history)
     return {
-        "val_psnr": progress.best_psnr,
-        "best_step": progress.best_step,
+        "val_psnr": state.best_score,
+        "best_step": state.best_step,
         "steps": parts.steps,
         "width": width,
         "params": count_parameters(used),
-        "seconds": round(progress.seconds, 2),
+        "seconds": round(state.seconds, 2),
     }
-
-
-def _save(path: Path, digest: str, parts: Setup, progress: Progress, best: dict[str, Tensor]) -> None:
-    state = {
-        "objective": parts.objective.state_dict(),
-        "optimiser": parts.optimiser.state_dict(),
-        "average": parts.average.state_dict() if parts.average else None,
-        "progress": vars(progress),
-        "best": best,
-        "rng": torch.get_rng_state(),
-        "rng_cuda": torch.cuda.get_rng_state() if parts.device.type == "cuda" else None,
-    }
-    save_state(path, digest, state)
-
-
-def _resume(path: Path, digest: str, parts: Setup) -> tuple[Progress, dict[str, Tensor]]:
-    state = load_state(path, digest)
-    if state is None:
-        return Progress(), {}
-    with whole_state(path):
-        parts.objective.load_state_dict(state["objective"])
-        parts.optimiser.load_state_dict(state["optimiser"])
-        if parts.average:
-            parts.average.load_state_dict(state["average"])
-        torch.set_rng_state(state["rng"])
-        if state["rng_cuda"] is not None:
-            torch.cuda.set_rng_state(state["rng_cuda"])
-        progress = Progress(**state["progress"])
-    log.info("%s: resuming at step %d", parts.kind.title, progress.step)
-    return progress, state["best"]
-
-
-def _write_history(path: Path, rows: Sequence[Sequence[float]]) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(HISTORY_COLUMNS)
-        writer.writerows([[int(step), *(f"{value:.8g}" for value in values)] for step, *values in rows])

@@ -8,8 +8,6 @@ et al. 2015), not from a classifier's.
 
 from __future__ import annotations
 
-import csv
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,15 +29,13 @@ from ddnet.data.embedded.true_blur import textured, true_sigma
 from ddnet.data.index import Scene
 from ddnet.data.photometric import augment_photometric
 from ddnet.errors import DDNetError
-from ddnet.io.files import atomic_path
 from ddnet.io.images import read_image
 from ddnet.io.tensors import channels_last, to_tensor
-
-log = logging.getLogger(__name__)
+from ddnet.training.loop import CURVES, LoopState, Task, run, write_history
 
 FloatArray = NDArray[np.float32]
 
-HISTORY_COLUMNS = ("step", "loss", "val_mae_px", "val_spearman")
+HISTORY = ("step", "loss", "val_mae_px", "val_spearman")
 CHECKS = 10  # validations
 DECAY = 0.8  # of the learning rate, several times
 SMALLEST_CROP = 2 * MULTIPLE  # one value per channel has no variance
@@ -148,24 +144,6 @@ def refresh_statistics(network: Network, sampler: Sampler, batches: int = REFRES
     network.eval()
 
 
-def fit(network: Network, sampler: Sampler, recipe: Recipe, after_step: Callable[[int, float], None]) -> None:
-    """Adam with beta1 0.9 at `recipe.lr`, times 0.8 after every `recipe.decay_every` of the steps."""
-    optimiser = torch.optim.Adam(network.parameters(), lr=recipe.lr)
-    schedule = torch.optim.lr_scheduler.StepLR(optimiser, max(1, round(recipe.decay_every * recipe.steps)), DECAY)
-    for step in range(1, recipe.steps + 1):
-        network.train()
-        image, truth = sampler.draw()
-        loss = loss_of(network(image), truth)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise DDNetError(f"DMENet: the loss is {value} at step {step}; lower lr, which is {recipe.lr:g}")
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        after_step(step, value)
-
-
 class Validation:
     """Scenes that a map is compared with: mean absolute error in pixels, rank correlation at textured pixels.
 
@@ -200,6 +178,58 @@ class Validation:
         layers, (slope, offset) = fold(network.eval()), MAPS["trained"]
         maps = [sigma_map(layers, image, slope, offset) for image in self.images]
         return self.mae(maps), self.spearman(maps)
+
+
+class MapTask(Task):
+    """DMENet's training: Adam with beta1 0.9, whose rate falls to 0.8 of itself every `recipe.decay_every` steps.
+
+    The weights of the last step are kept, with their statistics refreshed.
+    """
+
+    title = "DMENet"
+    columns = HISTORY
+    keeps_best = False
+
+    def __init__(self, network: Network, sampler: Sampler, recipe: Recipe, validation: Validation) -> None:
+        self.network: Network = network
+        self.sampler, self.recipe, self.validation = sampler, recipe, validation
+        self.steps, self.lr, self.every = recipe.steps, recipe.lr, max(1, recipe.steps // CHECKS)
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=recipe.lr)
+
+    def rate(self, step: int) -> float:
+        """Multiplied step by step, as a schedule does it."""
+        rate = self.recipe.lr
+        for _ in range(step // max(1, round(self.recipe.decay_every * self.steps))):
+            rate *= DECAY
+        return rate
+
+    def train_step(self, step: int) -> Sequence[float]:
+        """The loss."""
+        self.network.train()
+        image, truth = self.sampler.draw()
+        loss = loss_of(self.network(image), truth)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return [float(loss.detach())]
+
+    def validate(self, step: int, asked: Callable[[], int]) -> Sequence[Any] | None:
+        """Mean absolute error in pixels, negative, and rank correlation."""
+        if asked():
+            return None
+        if step == self.steps:
+            refresh_statistics(self.network, self.sampler)
+        mae, spearman = self.validation.score(self.network)
+        return [-mae, spearman]
+
+    def row(self, state: LoopState, found: Sequence[Any]) -> list[Any]:
+        """A validation as a row of `HISTORY`."""
+        return [state.step, state.last[0], -found[0], found[1]]
+
+    def describe(self, state: LoopState, found: Sequence[Any]) -> str:
+        """The same for the log."""
+        spearman = "-" if found[1] is None else f"{found[1]:.3f}"
+        return f"loss {state.last[0]:.4f}  val mean absolute error {-found[0]:.3f} px  spearman {spearman}"
 
 
 def train(
@@ -289,26 +319,11 @@ def _train(
     network = channels_last(Network(width))
     start(network, float(to_map(blur).mean()))
     sampler = Sampler(scenes, recipe.batch, recipe.crop, torch.Generator().manual_seed(recipe.seed), recipe.photometric)
-    history: list[tuple[object, ...]] = []
-
-    def after_step(step: int, loss: float) -> None:
-        if step % max(1, recipe.steps // CHECKS) and step != recipe.steps:
-            return
-        if step == recipe.steps:
-            refresh_statistics(network, sampler)
-        mae, spearman = validation.score(network)
-        history.append((step, loss, mae, spearman))
-        log.info(
-            "DMENet: step %d/%d loss %.4f val mean absolute error %.3f px spearman %s, %.0f s to go",
-            step, recipe.steps, loss, mae, "-" if spearman is None else f"{spearman:.3f}",
-            (time.monotonic() - began) * (recipe.steps / step - 1),
-        )  # fmt: skip
-
-    fit(network, sampler, recipe, after_step)
+    state, _ = run(MapTask(network, sampler, recipe, validation))
     constant = np.median(blur)
     save_weights(out, {name: value.numpy() for name, value in network.state_dict().items()}, width, "trained")
-    _write_history(out.with_name("history.csv"), history)
-    *_, (_, _, mae, spearman) = history
+    write_history(out.with_name(CURVES), HISTORY, state.history)
+    _, _, mae, spearman = state.history[-1]
     return {
         "val_mae_px": mae,
         "val_spearman": spearman,
@@ -317,10 +332,3 @@ def _train(
         "params_inference": sum(p.numel() for name, p in network.named_parameters() if "_aux." not in name),
         "seconds": time.monotonic() - began,
     }
-
-
-def _write_history(path: Path, rows: Sequence[tuple[object, ...]]) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(HISTORY_COLUMNS)
-        writer.writerows([[f"{cell:.8g}" if isinstance(cell, float) else cell for cell in row] for row in rows])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,21 +15,16 @@ from torch import Tensor
 
 from ddnet.data.depth_maps import true_depth
 from ddnet.data.index import Scene
-from ddnet.depth.fit_loop import FitSettings, fit_network
+from ddnet.depth.fit_network import HISTORY, DepthTask, FitSettings
 from ddnet.depth.network import DepthNetwork
 from ddnet.depth.scores import DepthScores, score
 from ddnet.depth.sources._base import resize_depth, resize_image
 from ddnet.depth.sources.monodepth2 import check_size
 from ddnet.depth.weights import read_encoder, save_fitted
 from ddnet.errors import DDNetError
-from ddnet.io.files import atomic_path
 from ddnet.io.images import FloatArray, read_image
 from ddnet.io.tensors import to_tensor
-
-log = logging.getLogger(__name__)
-
-HISTORY_COLUMNS = ("fold", "step", "loss", "val_abs_error", "val_spearman")
-CHECKS = 10  # validations per network
+from ddnet.training.loop import CURVES, run, write_history
 
 
 def fit_depth(
@@ -110,31 +104,24 @@ def _fit(
     val_images, _ = _load(val, size)
     val_truths = [true_depth(scene) for scene in val]
     fold_of = _assign_folds(train, folds)
-    history: list[dict[str, object]] = []
+    history: list[list[Any]] = []
     networks: list[DepthNetwork] = []
     seen: list[list[str]] = []
+
+    def validate(network: DepthNetwork) -> tuple[float, float]:
+        found = _score([network], val_images, val_truths)
+        return found.abs_error, found.spearman
+
     for fold in range(folds):
         chosen = np.flatnonzero(fold_of != fold) if folds > 1 else np.arange(len(train))
 
-        def after_step(step: int, loss: float, network: DepthNetwork, fold: int = fold) -> None:
-            if step % max(1, settings.steps // CHECKS) and step != settings.steps:
-                return
-            now = _score([network.eval()], val_images, val_truths)
-            history.append(dict(zip(HISTORY_COLUMNS, (fold, step, loss, now.abs_error, now.spearman), strict=True)))
-            done = fold * settings.steps + step
-            remaining = (time.monotonic() - start) * (folds * settings.steps / done - 1)
-            log.info(
-                "fit_depth %d/%d: step %d/%d loss %.4f val abs error %.4f spearman %.3f, %.0f s to go",
-                fold + 1, folds, step, settings.steps, loss, now.abs_error, now.spearman, remaining,
-            )  # fmt: skip
-
         fold_settings = FitSettings(settings.steps, settings.batch, settings.lr, settings.crop, settings.seed + fold)
-        networks.append(
-            fit_network(images[chosen], depths[chosen], fold_settings, encoder=encoder, after_step=after_step)
-        )
+        task = DepthTask(images[chosen], depths[chosen], fold_settings, validate, encoder, fold)
+        history += run(task)[0].history
+        networks.append(task.network.eval())
         seen.append([train[int(i)].key for i in chosen])
     save_fitted(out_path, networks, size, seen)
-    _write_history(out_path.with_name("history.csv"), history)
+    write_history(out_path.with_name(CURVES), HISTORY, history)
 
     final = _score(networks, val_images, val_truths)
     mean_map = depths.mean(dim=0)[0].numpy()
@@ -191,10 +178,3 @@ def _score_train(
         for fold, image, truth in zip(fold_of, images, truths, strict=True)
     ]
     return score(estimates, truths)
-
-
-def _write_history(path: Path, rows: list[dict[str, object]]) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, HISTORY_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

@@ -1,12 +1,11 @@
-"""Training of one variant with one seed: setup -> fit -> validate -> save, readable from top to bottom."""
+"""Training of one variant with one seed: setup -> loop -> save, readable from top to bottom."""
 
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from ddnet.config import Training
 from ddnet.data.depth_maps import DepthStore
 from ddnet.data.photometric import augment_photometric
 from ddnet.errors import DDNetError
@@ -26,21 +24,14 @@ from ddnet.io.tensors import crop_to, pad_to_multiple, to_tensor
 from ddnet.models import banded, count_parameters
 from ddnet.runtime.malloc import out_of_memory
 from ddnet.runtime.provenance import Stopwatch
-from ddnet.runtime.signals import Stopped, held_back
 from ddnet.training.checkpoint import save_run
-from ddnet.training.progress import HISTORY, Progress, Weights, resume, save_progress, write_history
+from ddnet.training.loop import CURVES, LoopState, Task, halving_rate, run, within_memory, write_history
 from ddnet.training.setup import Inputs, Setup, setup
 
 log = logging.getLogger(__name__)
 
-CURVES = "history.csv"
+HISTORY = ("step", "epoch", "lr", "loss", "loss_l1", "loss_perceptual", "val_psnr", "val_l1", "seconds")
 MOST_L1 = 1.0  # black for white everywhere; a mean above it means that the network has diverged
-
-
-def learning_rate(step: int, total: int, spec: Training) -> float:
-    """Linear warm-up, then halved at each milestone (a fraction of `total`)."""
-    rate = spec.lr * 0.5 ** sum(step >= round(milestone * total) for milestone in spec.milestones)
-    return rate * min(1.0, (step + 1) / (spec.warmup + 1))
 
 
 def train(inputs: Inputs, out: Path) -> dict[str, Any]:
@@ -62,28 +53,17 @@ def train(inputs: Inputs, out: Path) -> dict[str, Any]:
     watch, who = Stopwatch(), f"{inputs.variant.name} seed {inputs.seed}"
     if not inputs.validation:
         raise DDNetError(f"{who}: no validation scenes, which choose the weights to keep; give the index a split 'val'")
-    state_file = out / "state" / "last.ckpt"
-    try:
+    with within_memory(who, "training.precision: bf16-mixed, or smaller training.patches"):
         parts = setup(inputs)
-        progress, best = resume(state_file, inputs.state_digest, parts.network, parts.optimizer, parts.average)
-        if progress.step:
-            log.info("%s: resuming at step %d", who, progress.step)
-        best = fit(inputs, parts, progress, best, state_file)
-    except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
-            raise
-        raise DDNetError(
-            f"{who}: this device's memory does not hold this training; use one with more, DDNET_TRAINING_SET=disk, "
-            "training.precision: bf16-mixed, or smaller training.patches"
-        ) from None
+        state, best = run(VariantTask(who, inputs, parts), out / "state" / "last.ckpt", inputs.state_digest)
 
     if not parts.fabric.is_global_zero:
         return {}
     parts.network.load_state_dict(best)
     output = inputs.variant.output or inputs.model.output
-    info = {"width": inputs.model.width, "output": output, "seed": inputs.seed, "best_step": progress.best_step}
+    info = {"width": inputs.model.width, "output": output, "seed": inputs.seed, "best_step": state.best_step}
     save_run(out / "model.pt", parts.network, inputs.variant, info)
-    write_history(out / "history.csv", progress.history)
+    write_history(out / CURVES, HISTORY, state.history)
     manifest = watch.manifest(
         **inputs.stamp,
         config_hash=inputs.digest(),
@@ -94,98 +74,70 @@ def train(inputs: Inputs, out: Path) -> dict[str, Any]:
         steps=parts.total_steps,
         processes_together=parts.fabric.world_size,
         batch_parts=parts.batch_parts,
-        best_step=progress.best_step,
-        best_val_psnr=progress.best_psnr,
-        training_s=round(progress.seconds, 2),
+        best_step=state.best_step,
+        best_val_psnr=state.best_score,
+        training_s=round(state.seconds, 2),
         settings={"model": inputs.model.model_dump(mode="json"), "training": inputs.training.model_dump(mode="json")},
     )
     write_json(out / "manifest.json", manifest)
     return manifest
 
 
-def fit(inputs: Inputs, parts: Setup, progress: Progress, best: Weights, state_file: Path) -> Weights:
-    """Run the remaining steps; returns the weights of the best validation."""
-    spec, total, who = inputs.training, parts.total_steps, f"{inputs.variant.name} seed {inputs.seed}"
-    interval = max(1, round(spec.validate_every * total))
-    began, spent, at_start = time.perf_counter(), progress.seconds, progress.step
+class VariantTask(Task):
+    """A variant's training, by one process or by several together."""
 
-    def save() -> None:
-        progress.seconds = spent + time.perf_counter() - began
-        if parts.fabric.is_global_zero:
-            trained = (parts.network, parts.optimizer, parts.average)
-            save_progress(state_file, inputs.state_digest, *trained, progress, best)
-            write_history(state_file.with_name(CURVES), progress.history)
+    columns = HISTORY
 
-    def leave(signal: int) -> None:
-        progress.sums = _mean_of_processes(parts, progress.sums)
-        save()
-        log.info("%s: state saved at step %d of %d", who, progress.step, total)
-        raise Stopped(signal)
+    def __init__(self, title: str, inputs: Inputs, parts: Setup) -> None:
+        self.title, self.inputs, self.parts, self.lr = title, inputs, parts, inputs.training.lr
+        self.network, self.optimizer, self.average = parts.network, parts.optimizer, parts.average
+        self.steps, self.leads = parts.total_steps, parts.fabric.is_global_zero
+        self.every = max(1, round(inputs.training.validate_every * self.steps))
+        parts.model.train()
 
-    parts.model.train()
-    with held_back() as asked:
-        while progress.step < total or progress.since:
-            if not progress.since or (progress.step % interval and progress.step < total):
-                rate = learning_rate(progress.step, total, spec)
-                for group in parts.optimizer.param_groups:
-                    group["lr"] = rate
-                terms = train_step(inputs, parts, progress.step)
-                progress.sums = [sum_ + term for sum_, term in zip(progress.sums, terms, strict=True)]
-                progress.since += 1
-                progress.step += 1
-                # Before validation, whose best weights outlive a restart: a diverged network is never among them.
-                _require_sane(terms, progress, who)
-                if stop := _agreed(parts, asked()):
-                    leave(stop)
-                continue
-            with parts.fabric.autocast(), parts.average.in_use() if parts.average else nullcontext():
-                found = validate(parts.network, inputs, asked if parts.fabric.world_size == 1 else lambda: 0)
-                state = {name: tensor.detach().cpu().clone() for name, tensor in parts.network.state_dict().items()}
-            if found is None:
-                leave(asked())
-                continue
-            psnr, error = found
-            if np.isnan(psnr):
-                raise DDNetError(f"{who}: the network gives no numbers at step {progress.step}; lower training.lr")
-            means = [value / progress.since for value in _mean_of_processes(parts, progress.sums)]
-            epoch, rate = progress.step * spec.batch / len(parts.patches), learning_rate(progress.step - 1, total, spec)
-            progress.seconds = spent + time.perf_counter() - began
-            values = (progress.step, epoch, rate, *means, psnr, error, progress.seconds)
-            progress.history.append(dict(zip(HISTORY, map(float, values), strict=True)))
-            if psnr > progress.best_psnr:
-                progress.best_psnr, progress.best_step, best = psnr, progress.step, state
-            left = (time.perf_counter() - began) / max(1, progress.step - at_start) * (total - progress.step)
-            log.info(
-                "%s: step %d/%d  loss %.4f  val %.2f dB (best %.2f)  ETA %d:%02d",
-                who, progress.step, total, means[0], psnr, progress.best_psnr, *divmod(round(left), 60),
-            )  # fmt: skip
-            progress.sums, progress.since = [0.0, 0.0, 0.0], 0
-            save()
-    return best
+    def rate(self, step: int) -> float:
+        """By the settings."""
+        spec = self.inputs.training
+        return halving_rate(spec.lr, spec.warmup, spec.milestones, step, self.steps)
 
+    def train_step(self, step: int) -> Sequence[float]:
+        """Loss, L1 term, perceptual term."""
+        return list(train_step(self.inputs, self.parts, step))
 
-def _require_sane(terms: NDArray[np.float64], progress: Progress, who: str) -> None:
-    """Refuse a loss that is no number, at once, or whose mean since the last validation no picture can have."""
-    if not np.isfinite(terms).all():
-        raise DDNetError(f"{who}: the loss is no longer finite at step {progress.step}; lower training.lr")
-    if progress.since > 1 and (mean := progress.sums[1] / progress.since) > MOST_L1:
-        raise DDNetError(
-            f"{who}: the loss has exploded at step {progress.step}: a mean absolute error of {mean:.3g} for pictures "
-            "in [0, 1]; lower training.lr"
+    def validate(self, step: int, asked: Callable[[], int]) -> Sequence[float] | None:
+        """PSNR in dB and mean absolute error; several processes together leave after a step only."""
+        return validate(self.parts.network, self.inputs, asked if self.parts.fabric.world_size == 1 else lambda: 0)
+
+    def row(self, state: LoopState, found: Sequence[float]) -> list[float]:
+        """A validation as a row of `HISTORY`."""
+        epoch = state.step * self.inputs.training.batch / len(self.parts.patches)
+        values = (state.step, epoch, self.rate(state.step - 1), *state.means, *found, state.seconds)
+        return list(map(float, values))
+
+    def check(self, state: LoopState) -> None:
+        """Refuse a loss that is no number, at once, or whose mean since the last validation no image can have."""
+        super().check(state)
+        if state.since > 1 and (mean := state.means[1]) > MOST_L1:
+            raise DDNetError(
+                f"{self.title}: the loss has exploded at step {state.step}: a mean absolute error of {mean:.3g} for "
+                "pictures in [0, 1]; lower training.lr"
+            )
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """As the steps'."""
+        return self.parts.fabric.autocast()
+
+    def agreed(self, asked: int) -> int:
+        """All processes stop after the same step."""
+        fabric = self.parts.fabric
+        return (
+            asked if fabric.world_size == 1 else int(fabric.all_gather(torch.tensor(asked, device=fabric.device)).max())
         )
 
-
-def _agreed(parts: Setup, asked: int) -> int:
-    """The signal that any of the processes was asked to leave with; all of them stop after the same step."""
-    if parts.fabric.world_size == 1:
-        return asked
-    return int(parts.fabric.all_gather(torch.tensor(asked, device=parts.fabric.device)).max())
-
-
-def _mean_of_processes(parts: Setup, sums: Sequence[float]) -> list[float]:
-    """Sums over each process's part of the batches to those of the whole."""
-    tensor = torch.tensor(sums, dtype=torch.float64, device=parts.fabric.device)
-    return [float(value) for value in parts.fabric.all_reduce(tensor)]
+    def summed(self, sums: Sequence[float]) -> list[float]:
+        """Over the processes."""
+        tensor = torch.tensor(sums, dtype=torch.float64, device=self.parts.fabric.device)
+        return [float(value) for value in self.parts.fabric.all_reduce(tensor)]
 
 
 def train_step(inputs: Inputs, parts: Setup, step: int) -> NDArray[np.float64]:

@@ -43,7 +43,7 @@ from ddnet.cli.main import CONFIG
 from ddnet.config import FolderData, Patches, load_baselines, load_settings, load_sources, load_variants
 from ddnet.data.audit import audit
 from ddnet.data.depth_maps import DepthStore, true_depth
-from ddnet.data.embedded import index_benchmark, render_benchmark
+from ddnet.data.embedded.dataset import index_benchmark, render_benchmark
 from ddnet.data.embedded.true_blur import true_sigma
 from ddnet.data.folder import index_folder
 from ddnet.data.index import read_index, write_index
@@ -69,7 +69,7 @@ from ddnet.report.collect import read_run
 from ddnet.report.panels import GATE_SCALES, read_gates
 from ddnet.runtime.provenance import Stopwatch
 from ddnet.training.checkpoint import load_run, save_run
-from ddnet.training.progress import Progress, resume, save_progress
+from ddnet.training.loop import LoopState, Task, resume, save_progress
 
 
 @dataclass(frozen=True)
@@ -198,14 +198,24 @@ def _network_targets(folder: Path) -> Iterator[Target]:
     yield Target("depth network", depth, lambda: load_depth_weights(depth))
 
 
+class _Tiny(Task):
+    """A task of which only the state matters."""
+
+    rate = train_step = validate = row = None  # type: ignore[assignment]
+
+    def __init__(self, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self.network, self.optimizer = network, optimizer
+
+
 def _resume_target(file: Path) -> Target:
     """The state of a tiny training after its first step."""
     network = torch.nn.Conv2d(3, 3, 3)
     optimizer = torch.optim.Adam(network.parameters())
     network(torch.ones(1, 3, 8, 8)).sum().backward()
     optimizer.step()
-    save_progress(file, "stamp", network, optimizer, None, Progress(step=1), network.state_dict())
-    return Target("resume state", file, lambda: resume(file, "stamp", network, optimizer, None))
+    task = _Tiny(network, optimizer)
+    save_progress(task, file, "stamp", LoopState(step=1), network.state_dict())
+    return Target("resume state", file, lambda: resume(task, file, "stamp"))
 
 
 def _record_targets(folder: Path) -> Iterator[Target]:

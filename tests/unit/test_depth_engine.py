@@ -14,7 +14,7 @@ from ddnet.data.depth_maps import DepthStore, true_depth
 from ddnet.data.index import Scene, describe_pair, normalised_inverse_depth
 from ddnet.depth.estimate import _cycle, estimate_depth
 from ddnet.depth.fit import _assign_folds, fit_depth
-from ddnet.depth.fit_loop import FitSettings, augment, disparity_loss, fit_network
+from ddnet.depth.fit_network import DepthTask, FitSettings, augment, disparity_loss
 from ddnet.depth.network import DepthNetwork
 from ddnet.depth.weights import load_weights, save_fitted
 from ddnet.errors import DDNetError
@@ -124,7 +124,7 @@ def test_a_fit_can_start_from_given_encoder_weights() -> None:
     torch.manual_seed(3)
     encoder = DepthNetwork().encoder.state_dict()
     images, depths = torch.rand(2, 3, 64, 64), torch.rand(2, 1, 64, 64)
-    started = fit_network(images, depths, FitSettings(0, 2, 1e-3, None, 0), encoder=encoder)
+    started = DepthTask(images, depths, FitSettings(1, 2, 1e-3, None, 0), lambda _: (0.0, 0.0), encoder).network
     for key, value in started.encoder.state_dict().items():
         torch.testing.assert_close(value, encoder[key], msg=key)
 

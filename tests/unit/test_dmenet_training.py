@@ -20,7 +20,7 @@ from baselines.dmenet.network import Network, Shift
 from baselines.dmenet.training import Sampler, loss_of, refresh_statistics, start, to_map, train
 from baselines.dmenet.weights import load_weights
 from ddnet.config import Photometric
-from ddnet.data.embedded import index_benchmark, render_split
+from ddnet.data.embedded.dataset import index_benchmark, render_split
 from ddnet.data.embedded.optics import Lens
 from ddnet.data.embedded.true_blur import true_sigma
 from ddnet.data.index import Scene
@@ -110,7 +110,7 @@ def test_refreshed_statistics_are_those_of_fresh_batches_not_of_the_past() -> No
 def test_a_tiny_training_writes_weights_history_and_scores(
     scenes: list[Scene], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, "baselines.dmenet.training"):
+    with caplog.at_level(logging.INFO, "ddnet.training.loop"):
         scores = Dmenet.train(scenes[:3], scenes[3:], tmp_path / "weights.npz", **SMALL)
     assert set(scores) == {
         "val_mae_px", "val_spearman", "constant_mae_px", "params", "params_inference", "seconds"
@@ -125,7 +125,7 @@ def test_a_tiny_training_writes_weights_history_and_scores(
         rows = list(csv.DictReader(stream))
     assert [row["step"] for row in rows] == ["1", "2", "3", "4"]
     assert float(rows[-1]["val_mae_px"]) == pytest.approx(scores["val_mae_px"], rel=1e-6)
-    assert [record.message.split(" loss ")[0] for record in caplog.records][-1] == "DMENet: step 4/4"
+    assert [record.message.split("  loss ")[0] for record in caplog.records][-1] == "DMENet: step 4/4"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["history.csv", "weights.npz"]
 
 

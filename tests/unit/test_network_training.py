@@ -11,11 +11,10 @@ from torch import nn
 
 from baselines.common import network_training
 from baselines.common.network_system import NetworkSystem, load_weights
-from baselines.common.network_training import learning_rate
 from baselines.common.objective import Objective
 from baselines.common.residual import learn_difference, start_as_identity
-from ddnet.config import Patches, Recipe
-from ddnet.data.embedded import index_benchmark, render_split
+from ddnet.config import Patches
+from ddnet.data.embedded.dataset import index_benchmark, render_split
 from ddnet.data.index import Scene
 from ddnet.data.patches import extract_patches
 from ddnet.errors import DDNetError
@@ -205,13 +204,6 @@ def test_the_state_of_another_recipe_is_not_resumed(
     out = tmp_path / "weights.npz"
     steps = cut_at_20(monkeypatch, lambda: train(data, out), lambda: train(data, out, lr=1e-3))
     assert steps == list(range(30))
-
-
-def test_the_rate_warms_up_and_halves() -> None:
-    values = Recipe.model_validate(recipe(lr=0.8, warmup=3, milestones=[0.5, 0.75]))
-    assert [learning_rate(values, step, 40) for step in (0, 1, 3, 19, 20, 29, 30)] == [
-        0.2, 0.4, 0.8, 0.8, 0.4, 0.4, 0.2
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

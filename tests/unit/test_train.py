@@ -20,8 +20,8 @@ from ddnet.io.files import sha256
 from ddnet.io.images import write_depth16, write_image
 from ddnet.training import train as training
 from ddnet.training.checkpoint import discard_state, load_run
-from ddnet.training.progress import Progress, resume, save_progress
-from ddnet.training.train import Inputs, learning_rate, train
+from ddnet.training.loop import LoopState, halving_rate, resume, save_progress
+from ddnet.training.train import Inputs, VariantTask, train
 
 VARIANTS = load_variants(CONFIG / "variants.yaml")
 
@@ -134,13 +134,13 @@ def test_an_interrupted_training_resumes_to_the_same_bits(
 
 
 def test_a_state_of_another_configuration_is_not_resumed(inputs: Inputs, tmp_path: Path) -> None:
-    parts = training.setup(inputs)
+    task = VariantTask("toy", inputs, training.setup(inputs))
     path = tmp_path / "state.ckpt"
 
     def resumed(of: Inputs) -> int:
-        return resume(path, of.state_digest, parts.network, parts.optimizer, None)[0].step
+        return resume(task, path, of.state_digest)[0].step
 
-    save_progress(path, inputs.state_digest, parts.network, parts.optimizer, None, Progress(step=6), {})
+    save_progress(task, path, inputs.state_digest, LoopState(step=6), {})
     assert resumed(inputs) == 6
     other = replace(inputs, training=inputs.training.model_copy(update={"lr": 1e-4}))
     assert resumed(other) == 0
@@ -231,8 +231,7 @@ def test_depth_per_patch_takes_the_place_of_cropped_maps_in_training_only(
 
 
 def test_learning_rate_warms_up_and_halves() -> None:
-    spec = Training(lr=1.0, milestones=(0.5, 0.75), warmup=3)
-    rates = [learning_rate(step, 100, spec) for step in (0, 1, 3, 49, 50, 74, 75, 99)]
+    rates = [halving_rate(1.0, 3, (0.5, 0.75), step, 100) for step in (0, 1, 3, 49, 50, 74, 75, 99)]
     assert rates == [0.25, 0.5, 1, 1, 0.5, 0.5, 0.25, 0.25]
 
 
@@ -255,13 +254,12 @@ def test_a_diverged_network_is_never_among_the_best(
 
     monkeypatch.setattr(training, "train_step", diverges_at_step_five)
     monkeypatch.setattr(training, "validate", lambda *_: validated.append(1) or (20.0 + len(validated), 0.1))
-    with pytest.raises(DDNetError, match="no longer finite at step 6"):
+    with pytest.raises(DDNetError, match="the loss is nan at step 6; lower lr"):
         train(inputs, tmp_path / "run")
     assert len(validated) == 2  # after steps 2 and 4
-    parts = training.setup(inputs)
-    state_file = tmp_path / "run/state/last.ckpt"
-    progress, best = resume(state_file, inputs.state_digest, parts.network, parts.optimizer, None)
-    assert (progress.step, progress.best_step, progress.best_psnr) == (4, 4, 22.0) and best
+    task = VariantTask("toy", inputs, training.setup(inputs))
+    loop, best = resume(task, tmp_path / "run/state/last.ckpt", inputs.state_digest)
+    assert (loop.step, loop.best_step, loop.best_score) == (4, 4, 22.0) and best
 
     monkeypatch.setattr(training, "validate", lambda *_: (float("nan"), float("nan")))
     monkeypatch.setattr(training, "train_step", lambda *_: np.full(3, 0.1))

@@ -190,7 +190,7 @@ def test_a_damaged_resume_state_of_the_right_stamp_is_one_line(
         train(inputs, tmp_path / "run")
     path = tmp_path / "run" / "state" / "last.ckpt"
     content = torch.load(path, weights_only=True)
-    content["progress"]["ste"] = content["progress"].pop("step")
+    content["loop"]["ste"] = content["loop"].pop("step")
     torch.save(content, path)
     with pytest.raises(DDNetError, match=r"last\.ckpt: a damaged resume state \(TypeError\); move it aside"):
         train(inputs, tmp_path / "run")
@@ -234,7 +234,7 @@ def test_processes_that_train_together_leave_with_the_one_that_started_them(
         time.sleep(0.2)
     assert not alive
     saved = torch.load(tmp_path / "run" / "state" / "last.ckpt", weights_only=True)
-    assert saved["progress"]["step"] > 0
+    assert saved["loop"]["step"] > 0
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

@@ -7,7 +7,7 @@ supervised. Nothing else of the network differs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ddnet.depth.network import SCALES, DepthNetwork
 from ddnet.depth.weights import load_encoder
+from ddnet.training.loop import LoopState, Task
 
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
 WEIGHT_DECAY = 1e-2
@@ -24,6 +25,8 @@ GRADIENT_WEIGHT = 0.5
 LOG_WEIGHT = 0.1
 LOG_FLOOR = 0.01  # of normalised inverse depth; below it, distances are sky
 CLIP_NORM = 1.0
+HISTORY = ("fold", "step", "loss", "val_abs_error", "val_spearman")
+CHECKS = 10  # validations per network
 JITTER = 0.25  # log-uniform exposure, white balance and contrast
 
 
@@ -44,52 +47,78 @@ class FitSettings:
     seed: int
 
 
-def fit_network(
-    images: Tensor,
-    depths: Tensor,
-    settings: FitSettings,
-    *,
-    encoder: Mapping[str, Any] | None = None,
-    after_step: Callable[[int, float, DepthNetwork], None] | None = None,
-) -> DepthNetwork:
-    """Fit one network from scratch, or from given encoder weights.
+class DepthTask(Task):
+    """The depth network's training on whole images that are in memory; the weights of the last step are kept.
 
     Args:
         images: (N, 3, H, W) defocused images in [0, 1], sides multiples of 32.
         depths: (N, 1, H, W) true normalised inverse depth in [0, 1].
         encoder: state dict in the published key names to start the encoder from.
-        after_step: called with the number of finished steps, the loss and the network, which it may set to
-            evaluation mode.
-
-    Returns:
-        The network in evaluation mode. The same settings on the same machine give the same weights.
+        validate: absolute error and rank correlation of a network in evaluation mode.
+        fold: for the history and the log.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        network = DepthNetwork()
-        _start_at(network, float(depths.mean()))
-    if encoder is not None:
-        load_encoder(network, encoder, "encoder weights")
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    generator = torch.Generator().manual_seed(settings.seed)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, settings.steps))
-    order = torch.empty(0, dtype=torch.long)
-    for step in range(1, settings.steps + 1):
-        while len(order) < settings.batch:
-            order = torch.cat([order, torch.randperm(len(images), generator=generator)])
-        chosen, order = order[: settings.batch], order[settings.batch :]
-        image, depth = augment(images[chosen], depths[chosen], settings.crop, generator)
-        network.train()
-        loss = disparity_loss(network(image.contiguous(memory_format=torch.channels_last)), depth)
-        optimiser.zero_grad(set_to_none=True)
+
+    columns = HISTORY
+    keeps_best = False
+
+    def __init__(
+        self,
+        images: Tensor,
+        depths: Tensor,
+        settings: FitSettings,
+        validate: Callable[[DepthNetwork], tuple[float, float]],
+        encoder: Mapping[str, Any] | None = None,
+        fold: int = 0,
+    ) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            network = DepthNetwork()
+            _start_at(network, float(depths.mean()))
+        if encoder is not None:
+            load_encoder(network, encoder, "encoder weights")
+        self.network: DepthNetwork = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.images, self.depths, self.settings, self._validate, self.fold = images, depths, settings, validate, fold
+        self.title, self.steps, self.lr = f"depth network {fold + 1}", settings.steps, settings.lr
+        self.every = max(1, settings.steps // CHECKS)
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=settings.lr, weight_decay=WEIGHT_DECAY)
+        self.order = torch.empty(0, dtype=torch.long)
+
+    def rate(self, step: int) -> float:
+        """Linear warm-up, then a cosine to zero: the best use of a few hundred steps."""
+        warm = max(1, round(WARM_UP * self.steps))
+        if step < warm:
+            return self.lr * ((step + 1) / warm)
+        return self.lr * (0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.steps - warm))))
+
+    def train_step(self, step: int) -> Sequence[float]:
+        """The loss."""
+        while len(self.order) < self.settings.batch:
+            self.order = torch.cat([self.order, torch.randperm(len(self.images), generator=self.generator)])
+        chosen, self.order = self.order[: self.settings.batch], self.order[self.settings.batch :]
+        image, depth = augment(self.images[chosen], self.depths[chosen], self.settings.crop, self.generator)
+        self.network.train()
+        loss = disparity_loss(self.network(image.contiguous(memory_format=torch.channels_last)), depth)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP_NORM)
-        optimiser.step()
-        schedule.step()
-        if after_step is not None:
-            after_step(step, float(loss.detach()), network)
-    return network.eval()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP_NORM)
+        self.optimizer.step()
+        return [float(loss.detach())]
+
+    def validate(self, step: int, asked: Callable[[], int]) -> Sequence[float] | None:
+        """Absolute error, negative, and rank correlation."""
+        if asked():
+            return None
+        error, spearman = self._validate(self.network.eval())
+        return [-error, spearman]
+
+    def row(self, state: LoopState, found: Sequence[float]) -> list[float]:
+        """A validation as a row of `HISTORY`."""
+        return [self.fold, state.step, state.last[0], -found[0], found[1]]
+
+    def describe(self, state: LoopState, found: Sequence[float]) -> str:
+        """The same for the log."""
+        return f"loss {state.last[0]:.4f}  val absolute error {-found[0]:.4f}  spearman {found[1]:.3f}"
 
 
 def disparity_loss(disparities: list[Tensor], depth: Tensor) -> Tensor:
@@ -158,11 +187,3 @@ def _start_at(network: DepthNetwork, mean: float) -> None:
     mean = min(max(mean, 0.01), 0.99)
     for head in network.depth.heads():
         torch.nn.init.constant_(cast(Tensor, head.bias), math.log(mean / (1 - mean)))
-
-
-def _rate(step: int, steps: int) -> float:
-    """Linear warm-up, then a cosine to zero: the best use of a few hundred steps."""
-    warm = max(1, round(WARM_UP * steps))
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
