@@ -24,6 +24,7 @@ from baselines.common.deconvolution import deblur_with_map, gaussian_kernel, qua
 from ddnet.config import Baseline
 from ddnet.errors import DDNetError
 from ddnet.io.arrays import write_npy
+from ddnet.planning.baselines import baseline_module
 from ddnet.runtime.provenance import peak_memory_mib
 from ddnet.runtime.resources import cpu_count
 
@@ -69,7 +70,7 @@ def write_stand_in(system: str, file: Path) -> None:
     Raises:
         DDNetError: there is no such way.
     """
-    module, kind = import_module(f"baselines.{system}"), system_class(system)
+    module, kind = import_module(baseline_module(system)), system_class(system)
     if make := getattr(module, "random_weights", None) or STAND_INS.get(system):
         make(file)
     elif hasattr(kind, "network"):
@@ -107,7 +108,7 @@ def _random_network(kind: Any, file: Path) -> None:
 
 
 def _train_briefly(kind: Any, file: Path) -> None:
-    from ddnet.data.embedded import index_benchmark, render_benchmark
+    from ddnet.data.embedded.dataset import index_benchmark, render_benchmark
 
     root = file.with_name(f"{file.stem}-scenes")
     render_benchmark(root, {"train": 2, "val": 1}, 192, SAMPLES)

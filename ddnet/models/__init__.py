@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,16 +22,16 @@ def build_model(variant: Variant, width: int, output: str = "sigmoid") -> nn.Mod
         output: the preset's output form, used where the variant names none of its own.
     """
     chosen = variant.output or output
+    # By name: an import statement would make every network's file concern every variant (`ddnet.planning.code_digest`).
     if variant.arch == "unet":
-        from ddnet.models.unet import UNet
-
-        return UNet(width, chosen)
-    from ddnet.models.ddnet import DDNet
-
+        return import_module("ddnet.models.unet").UNet(width, chosen)
     options: dict[str, object] = dict(variant.fusion_options)
     if variant.fusion == "gru":
         options |= {"roles": variant.gru_roles, "reset": variant.gru_reset}
-    return DDNet(width, variant.branches, variant.fusion, variant.depth_rcabs, variant.depth_channels, chosen, options)
+    network = import_module("ddnet.models.ddnet").DDNet
+    return network(
+        width, variant.branches, variant.fusion, variant.depth_rcabs, variant.depth_channels, chosen, options
+    )
 
 
 def initialise(model: nn.Module, seed: int) -> None:

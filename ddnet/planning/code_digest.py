@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +24,7 @@ PACKAGES = ("ddnet", "baselines")
 # is known by its SHA-256, and the rest is bookkeeping, messages, and what is shown while a job is at work.
 NOT_DIGESTED = (
     "ddnet.cli", "ddnet.config", "ddnet.depth.preview", "ddnet.errors", "ddnet.fetch", "ddnet.io.contents",
+    "ddnet.io.limits",
     "ddnet.planning", "ddnet.registry", "ddnet.report.mlflow_live", "ddnet.runtime",
 )  # fmt: skip
 
@@ -34,12 +35,16 @@ def digest(files: Iterable[Path]) -> str:
 
 
 def closure(root: Path, modules: Sequence[str], script: Path | None = None) -> list[Path]:
-    """Files of the modules and of all that they import at module level from the packages under `root`.
+    """Files of the modules and of all that they import from the packages under `root`, inside functions too.
 
     In the order of the modules' names: where the packages and the script lie must not matter to a digest of all.
 
-    A module from elsewhere, such as an outside fusion's, is followed within its own package as well. With a script,
-    that file and all that it imports are among them.
+    The packages that a module lies in are run when it is imported, and are followed like it. So is a module from
+    elsewhere, such as an outside fusion's, within its own package. With a script, that file and all that it imports
+    are among them. What is imported by a name (`import_module`) is not seen: it is for the caller to name.
+
+    Raises:
+        DDNetError: one of `modules` is not there: what it does would be in no digest.
     """
     seen: dict[str, Path] = {"": script} if script else {}
     queue = [*modules, *(_read(script).imports if script else ())]
@@ -49,11 +54,13 @@ def closure(root: Path, modules: Sequence[str], script: Path | None = None) -> l
         if module in seen or module.split(".")[0] not in packages or _is_left_out(module):
             continue
         file = _file_of(root, module)
+        if file is None and module in modules:
+            raise DDNetError(f"code digest: there is no module {module}")
         if file is not None:
             seen[module] = file
             package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-            names = [resolve_name(name, package) for name in _read(file).imports if package or name[0] != "."]
-            queue += names
+            queue += [resolve_name(name, package) for name in _read(file).imports if package or name[0] != "."]
+            queue += [parent for parent in [module.rpartition(".")[0]] if parent and parent != "ddnet"]
     return list(dict.fromkeys(seen[module] for module in sorted(seen)))
 
 
@@ -180,12 +187,12 @@ def _tree_version(file: Path, version: int) -> ast.Module:
 
 @cache
 def _read_version(file: Path, version: int) -> _Source:
-    """Module-level imports, and the digest of the syntax tree without docstrings and positions."""
+    """Imports, and the digest of the syntax tree without docstrings and positions."""
     if file.suffix != ".py":  # compiled: an outside fusion may be
         return _Source((), hashlib.sha256(file.read_bytes()).hexdigest())
     tree = _parsed(file)
     imports: list[str] = []
-    for node in tree.body:
+    for node in _run(tree):
         if isinstance(node, ast.Import):
             imports += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -199,3 +206,12 @@ def _read_version(file: Path, version: int) -> _Source:
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
                 inner.body = inner.body[1:]
     return _Source(tuple(imports), hashlib.sha256(ast.dump(tree).encode()).hexdigest())
+
+
+def _run(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes of a syntax tree but those that only a type checker looks at."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from _run(node)

@@ -18,6 +18,7 @@ from ddnet.config import Baseline, Settings, Variant, nearest
 from ddnet.errors import DDNetError
 from ddnet.planning.baselines import ComparedSystems
 from ddnet.planning.code_digest import closure, constructor_of, declared_needs, declared_value, digest, outside_file
+from ddnet.registry import PACKAGES
 from ddnet.runtime.paths import PROJECT, ROOT
 
 # Table -> the study whose variants are its rows. Tables 1 and 2 compare systems and have fixed rows, as has that of the
@@ -104,7 +105,7 @@ class Plan(ComparedSystems):
 
     def _check_names(self) -> None:
         """Refuse metrics that do not exist or whose lack no table bears, and studies that are all but a known one."""
-        metrics, known = self.settings.evaluation.metrics, _registered("metric", "evaluation/metrics")
+        metrics, known = self.settings.evaluation.metrics, _registered("metric")
         for name in metrics:
             if name not in known:
                 raise DDNetError(f"evaluation.metrics: no metric '{name}'{nearest(name, known)}")
@@ -242,16 +243,18 @@ class Plan(ComparedSystems):
         return str(local) if local else None
 
     def code(self, script: str, modules: Sequence[str] = (), variant: str | None = None) -> str:
-        """Digest of the code behind a job: its script and all that this imports from here.
+        """Digest of the code behind a job, `code_files`; comments, docstrings and layout do not count."""
+        return digest(self.code_files(script, modules, variant))
 
-        Comments, docstrings and layout do not count.
+    def code_files(self, script: str, modules: Sequence[str] = (), variant: str | None = None) -> list[Path]:
+        """The code behind a job that may change what it makes: its script and all that this imports from here.
 
         Args:
             modules: those that the script finds by a name in the settings, such as a metric.
             variant: its network's own files are added: editing one fusion concerns only the variants that use it.
         """
         file = PROJECT / "workflow" / "scripts" / f"{script}.py"
-        return digest(closure(ROOT, [*modules, *(self._model_modules(variant) if variant else [])], file))
+        return closure(ROOT, [*modules, *(self._model_modules(variant) if variant else [])], file)
 
     def _model_modules(self, variant: str) -> list[str]:
         chosen = self.variants[variant]
@@ -325,10 +328,22 @@ def depth_needs(spec: str) -> frozenset[str]:
     return declared_needs(ROOT / "ddnet" / "depth" / "sources" / f"{_source_name(spec)}.py")
 
 
-def _registered(kind: str, folder: str) -> list[str]:
+def _registered(kind: str) -> list[str]:
     """Names of a registry, those of other packages among them, without importing any."""
-    inside = {path.stem for path in (ROOT / "ddnet" / folder).glob("[!_]*.py")}
+    inside = {path.stem for path in ROOT.joinpath(*PACKAGES[kind].split(".")).glob("[!_]*.py")}
     return sorted(inside | {point.name for point in entry_points(group=f"ddnet.{kind}")})
+
+
+def registered_modules(kind: str, name: str) -> list[str]:
+    """Modules that a registry finds under a name: that of this package, or an installed one's; for `Plan.code`."""
+    if ROOT.joinpath(*PACKAGES[kind].split("."), f"{name}.py").is_file():
+        return [f"{PACKAGES[kind]}.{name}"]
+    return [point.module for point in entry_points(group=f"ddnet.{kind}") if point.name == name]
+
+
+def depth_modules(spec: str) -> list[str]:
+    """Modules of a depth source, for `Plan.code`."""
+    return registered_modules("depth", _source_name(spec))
 
 
 def _class_name(name: str) -> str:
@@ -338,7 +353,7 @@ def _class_name(name: str) -> str:
 
 def _check_depth_source(spec: str, where: str) -> None:
     """Refuse a depth source that does not exist, or numbers that one of this package does not take."""
-    known, name = _registered("depth", "depth/sources"), _source_name(spec)
+    known, name = _registered("depth"), _source_name(spec)
     if name not in known:
         raise DDNetError(f"{where}: no depth source '{spec}'{nearest(name, known)}")
     try:

@@ -11,7 +11,7 @@ import pytest
 from baselines import build, train
 from ddnet.cli.main import CONFIG
 from ddnet.config import Baseline, load_baselines, load_settings, load_variants
-from ddnet.data.embedded import index_benchmark, render_split
+from ddnet.data.embedded.dataset import index_benchmark, render_split
 from ddnet.data.index import Scene
 from ddnet.data.patches import extract_patches
 from ddnet.errors import DDNetError

@@ -13,7 +13,7 @@ from baselines.common import network_training
 from baselines.common.network_system import save_weights
 from ddnet.cli.main import CONFIG
 from ddnet.config import Recipe, load_baselines, load_settings, load_variants
-from ddnet.data.embedded import index_benchmark, render_split
+from ddnet.data.embedded.dataset import index_benchmark, render_split
 from ddnet.data.patches import extract_patches
 from ddnet.planning.baselines import system_needs
 from ddnet.planning.plan import Plan

@@ -88,7 +88,8 @@ def test_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_signal_is_its_own_status() -> None:
-    code = "import time\nfrom ddnet.cli import main as cli\ncli._schema = lambda _: (print('at work', flush=True), time.sleep(60))\n"
+    code = "import time\nfrom ddnet.cli import main as cli\n"
+    code += "cli._schema = lambda _: (print('at work', flush=True), time.sleep(60))\n"
     code += "import sys\nsys.exit(cli.main(['schema']))"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "at work\n"

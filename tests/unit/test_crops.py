@@ -7,7 +7,7 @@ import torch
 
 from baselines.common.crops import Crops, _grey
 from ddnet.config import Patches, Recipe
-from ddnet.data.embedded import index_benchmark, render_split
+from ddnet.data.embedded.dataset import index_benchmark, render_split
 from ddnet.data.patches import extract_patches
 from ddnet.errors import DDNetError
 from ddnet.io.images import read_image

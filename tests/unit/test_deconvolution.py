@@ -19,7 +19,7 @@ from baselines.common.deconvolution import (
     richardson_lucy,
     shrink,
 )
-from ddnet.data.embedded import render_benchmark
+from ddnet.data.embedded.dataset import render_benchmark
 from ddnet.data.embedded.optics import Lens, circle_of_confusion_px
 from ddnet.errors import DDNetError
 from ddnet.evaluation.metrics.psnr import psnr_db

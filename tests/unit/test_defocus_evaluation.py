@@ -14,7 +14,7 @@ import pytest
 
 from baselines.common.deconvolution import deblur_with_map
 from baselines.defocus_evaluation import COLUMNS, FEWEST, Source, evaluate_map, source_of, spearman
-from ddnet.data.embedded import index_benchmark, render_split
+from ddnet.data.embedded.dataset import index_benchmark, render_split
 from ddnet.data.embedded.true_blur import textured, true_sigma
 from ddnet.data.index import Scene
 from ddnet.errors import DDNetError

@@ -21,7 +21,7 @@ from baselines.ebdb.baseline import (
     select_scales,
     smooth_along_edges,
 )
-from ddnet.data.embedded import render_split
+from ddnet.data.embedded.dataset import render_split
 from ddnet.data.embedded.optics import Lens, circle_of_confusion_px
 from ddnet.errors import DDNetError
 from ddnet.io.images import read_image

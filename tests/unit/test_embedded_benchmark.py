@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from ddnet.data.embedded import DATASET_OF, index_benchmark, render_benchmark
+from ddnet.data.embedded.dataset import DATASET_OF, index_benchmark, render_benchmark
 from ddnet.data.embedded.optics import circle_of_confusion_px
 from ddnet.data.embedded.stereo import disparity_to_depth, make_stereo, render_stereo, stereo_layers
 from ddnet.data.embedded.textures import srgb_to_linear

@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 from baselines.jnb import sparse_coding
 from baselines.jnb.baseline import GOAL, MOST, SIGMAS, Jnb, curve_sigma, fit_curve, grey_levels, propagate
 from baselines.jnb.sparse_coding import count_atoms, learn_dictionary
-from ddnet.data.embedded import render_split
+from ddnet.data.embedded.dataset import render_split
 from ddnet.data.embedded.true_blur import textured, true_sigma
 from ddnet.data.index import Scene, describe_pair
 from ddnet.errors import DDNetError

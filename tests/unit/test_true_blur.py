@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddnet.data.embedded import index_benchmark, render_split
+from ddnet.data.embedded.dataset import index_benchmark, render_split
 from ddnet.data.embedded.optics import Lens, aperture_samples, circle_of_confusion_px
 from ddnet.data.embedded.true_blur import textured, true_sigma
 from ddnet.data.index import Scene

@@ -1,7 +1,10 @@
-"""Which jobs of the default preset an edit would make anew: `python code_digests.py PATTERN...`, in a copy.
+"""What the digests of a copy of the project cover; run in it.
 
-Prints `{pattern: ["rule subject", ...]}` as JSON. The Snakefile is loaded once; after an edit of all files of a
-pattern, which is then taken back, every digest that the rules asked for is made again.
+`python code_digests.py edits PATTERN...` says which jobs of the default preset an edit would make anew: `{pattern:
+["rule subject", ...]}` as JSON. The Snakefile is loaded once; after an edit of all files of a pattern, which is then
+taken back, every digest that the rules asked for is made again.
+
+`python code_digests.py files CONFIG` gives the files behind every job of a preset: `{"rule subject": [path, ...]}`.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from snakemake.api import SnakemakeApi
-from snakemake.settings.types import OutputSettings, Quietness, ResourceSettings
+from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
 
 from ddnet.planning.plan import Plan, slug
 
@@ -25,7 +28,7 @@ def wildcards_of(rule: Any, plan: Plan) -> Iterator[tuple[str, SimpleNamespace]]
     """Every subject that a rule has in the preset, by the one wildcard that says it."""
     subjects = {
         "variant": plan.selected, "system": plan.systems_with("train"), "baseline": plan.measured_baselines,
-        "source": [slug(source) for source in plan.depth_sources], "map": plan.map_systems,
+        "source": [slug(source) for source in plan.depth_sources], "map": [*plan.map_systems, "true", "constant"],
     }  # fmt: skip
     for name in rule.wildcard_names & subjects.keys():
         for subject in subjects[name]:
@@ -33,7 +36,7 @@ def wildcards_of(rule: Any, plan: Plan) -> Iterator[tuple[str, SimpleNamespace]]
                 yield subject, SimpleNamespace(**{name: subject})
 
 
-def calls(project: Path) -> tuple[Plan, dict[str, Call]]:
+def calls(project: Path, configs: list[Path]) -> tuple[Plan, dict[str, Call]]:
     """The plan, and for each rule and subject the arguments of its digest."""
     asked: list[tuple[Plan, Call]] = []
     found: dict[str, Call] = {}
@@ -45,9 +48,10 @@ def calls(project: Path) -> tuple[Plan, dict[str, Call]]:
 
     Plan.code = code  # type: ignore[method-assign]
     with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
-        rules = list(
-            api.workflow(ResourceSettings(cores=2), snakefile=project / "Snakefile", workdir=project)._workflow.rules
+        loaded = api.workflow(
+            ResourceSettings(cores=2), ConfigSettings(configfiles=configs), snakefile=project / "Snakefile"
         )
+        rules = list(loaded._workflow.rules)
     Plan.code = real  # type: ignore[method-assign]
     plan = asked[0][0]
     found |= {f"{call[0]} ": call for _, call in asked}
@@ -62,13 +66,20 @@ def calls(project: Path) -> tuple[Plan, dict[str, Call]]:
     return plan, found
 
 
-def main() -> None:
+def files(project: Path, config: Path) -> None:
+    """Of every job, relative to the project."""
+    plan, asked = calls(project, [config])
+    behind = {name.strip(): plan.code_files(*call) for name, call in asked.items()}
+    found = {name: [str(file.relative_to(project)) for file in of_it] for name, of_it in behind.items()}
+    sys.stdout.write(json.dumps(found))
+
+
+def edits(project: Path, patterns: list[str]) -> None:
     """For every pattern: edit, compare, take back."""
-    project = Path.cwd()
-    plan, asked = calls(project)
+    plan, asked = calls(project, [])
     before = {name: plan.code(*call) for name, call in asked.items()}
     changed = {}
-    for pattern in sys.argv[1:]:
+    for pattern in patterns:
         kept = {path: path.read_text(encoding="utf-8") for path in project.glob(pattern)}
         assert kept, f"no file {pattern}"
         for path, text in kept.items():
@@ -80,4 +91,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1] == "files":
+        files(Path.cwd(), Path(sys.argv[2]))
+    else:
+        edits(Path.cwd(), sys.argv[2:])

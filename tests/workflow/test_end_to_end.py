@@ -22,12 +22,13 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from projects import copy_project, planned, snakemake
+from projects import SUBJECTS, copy_project, planned, snakemake
 
 from ddnet.cli.main import CONFIG
 from ddnet.config import load_baselines, load_settings, load_variants
 from ddnet.io.contents import content_digest
 from ddnet.io.files import sha256
+from ddnet.planning.code_digest import NOT_DIGESTED
 from ddnet.planning.plan import Plan
 from ddnet.runtime.paths import ROOT
 
@@ -44,7 +45,15 @@ PLAN = Plan(
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of the project in which the smoke preset has run to its end."""
     copy = copy_project(tmp_path_factory.mktemp("project"))
-    (copy / "printed.txt").write_text(snakemake(copy, "all", "--cores", "8", "--configfile", SMOKE))
+    noted = copy / "loaded"
+    noted.mkdir()
+    (copy / "outside").mkdir()
+    hook = copy / "outside" / "sitecustomize.py"
+    shutil.copy(Path(__file__).with_name("loaded_modules.py"), hook)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOADED_MODULES", str(noted))
+        (copy / "printed.txt").write_text(snakemake(copy, "all", "--cores", "8", "--configfile", SMOKE))
+    hook.unlink()
     yield copy
 
 
@@ -69,6 +78,31 @@ def edited(project: Path) -> Iterator[Path]:
 
 def append(path: Path, text: str) -> None:
     path.write_text(path.read_text() + text)
+
+
+def test_every_module_that_a_job_loads_is_in_its_digest_or_named_as_left_out(project: Path) -> None:
+    """The proof that an edit which could change a number makes the job anew."""
+    command = [sys.executable, str(Path(__file__).with_name("code_digests.py")), "files", SMOKE]
+    environment = os.environ | {"PYTHONPATH": str(project)}
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    behind = json.loads(done.stdout.splitlines()[-1])
+    jobs = [json.loads(file.read_text()) for file in (project / "loaded").glob("*.json")]
+    for job in jobs:
+        subject = next((job["wildcards"][name] for name in SUBJECTS if name in job["wildcards"]), "")
+        files = behind.get(f"{job['rule']} {subject}") or behind[job["rule"]]
+        missing = {
+            name
+            for name, file in job["modules"].items()
+            if name != "ddnet"  # sets a limit of OpenCV and torchvision's stand-in, no number
+            and not any(name == left_out or name.startswith(f"{left_out}.") for left_out in NOT_DIGESTED)
+            and not (job["rule"] == "train" and name.startswith("ddnet.report"))  # what live reporting imports
+            and str(Path(file).relative_to(project)) not in files
+        }
+        assert not missing, (job["rule"], subject, missing)
+    with_script = {path.stem for path in (project / "workflow" / "scripts").glob("*.py")}
+    of_other_presets = {"index_photographs", "fetch_item", "import_system", "estimate_patch_depth", "draw_controls"}
+    assert with_script - {job["rule"] for job in jobs} == of_other_presets
 
 
 def test_every_declared_file_is_there(project: Path) -> None:

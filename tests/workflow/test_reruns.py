@@ -53,6 +53,7 @@ def reruns(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[tuple[str,
     command = [
         sys.executable,
         str(Path(__file__).with_name("code_digests.py")),
+        "edits",
         *RULES,
         *JOBS,
         "ddnet/io/photographs/*.py",

@@ -32,7 +32,9 @@ from ddnet.planning.plan import (
     WITH_DEPTH,
     WITHOUT_DEPTH,
     Plan,
+    depth_modules,
     depth_needs,
+    registered_modules,
     slug,
 )
 from ddnet.planning.job_memory import (

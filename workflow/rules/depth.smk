@@ -47,7 +47,7 @@ rule estimate_depth:
         source=lambda wildcards: DEPTH_SOURCES[wildcards.source],
         seed=PLAN.settings.data.seed if PLAN.settings.data.kind == "embedded" else 0,
         code=lambda wildcards: PLAN.code(
-            "estimate_depth", [f"ddnet.depth.{wildcards.source.split('-')[0]}"]
+            "estimate_depth", depth_modules(DEPTH_SOURCES[wildcards.source])
         ),
     script:
         "../scripts/estimate_depth.py"
@@ -67,7 +67,7 @@ rule estimate_patch_depth:
     params:
         source=lambda wildcards: DEPTH_SOURCES[wildcards.source],
         code=lambda wildcards: PLAN.code(
-            "estimate_patch_depth", [f"ddnet.depth.{wildcards.source.split('-')[0]}"]
+            "estimate_patch_depth", depth_modules(DEPTH_SOURCES[wildcards.source])
         ),
     script:
         "../scripts/estimate_patch_depth.py"

@@ -1,8 +1,9 @@
 # Pretrained trunks are fetched where something uses them.
 METRIC_WEIGHTS = "data/weights/fetched.json" if PLAN.metric_trunks else []
-METRIC_MODULES = [
-    f"ddnet.evaluation.metrics.{name}" for name in PLAN.settings.evaluation.metrics
-]
+METRIC_MODULES = sum(
+    (registered_modules("metric", name) for name in PLAN.settings.evaluation.metrics),
+    [],
+)
 
 
 rule evaluate:

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from ddnet.data.embedded import index_benchmark
+from ddnet.data.embedded.dataset import index_benchmark
 from ddnet.data.index import write_index
 from ddnet.data.unchanged import remember_pictures
 from ddnet.io.contents import known_contents

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ddnet.config import EmbeddedData
-from ddnet.data.embedded import DATASET_OF, render_benchmark
+from ddnet.data.embedded.dataset import DATASET_OF, render_benchmark
 from ddnet.io.files import write_json
 from ddnet.runtime.job import workflow_job
 from ddnet.runtime.provenance import Stopwatch
