@@ -51,11 +51,13 @@ def train(
     out: Path,
     options: Mapping[str, Any],
     inputs: Mapping[str, Any] | None = None,
+    stamp: str = "",
 ) -> dict[str, Any]:
     """Learn a system's weights and write them to `out`; `options` are arguments of its own `train`.
 
     Args:
-        inputs: what a network is trained from besides: `patches` and `trunks`, and the `stamp` of its resume state.
+        inputs: what a network is trained from besides: `patches` and `trunks`.
+        stamp: of the code and the data, for the resume state of a system that keeps one.
 
     Returns:
         Its scores, plain values.
@@ -65,6 +67,8 @@ def train(
     """
     learn = system_class(system).train
     given = {**(inputs or {}), **options}
+    if "stamp" in inspect.signature(learn).parameters:
+        given["stamp"] = stamp
     check_arguments(learn, {"scenes_train": 0, "scenes_val": 0, "out": 0, **given}, f"systems.{system}", "training")
     scores: dict[str, Any] = learn(scenes_train, scenes_val, out, **given)
     return scores

@@ -6,7 +6,7 @@ map that the paper's successors compare with; weights trained here say how blurr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ class Dmenet(MapBased):
         scenes_train: Sequence[Scene],
         scenes_val: Sequence[Scene],
         out: Path,
+        stamp: str = "",
         *,
         seed: int = 0,
         width: int = WIDTH,
@@ -83,11 +84,13 @@ class Dmenet(MapBased):
         crop: int = 240,
         lr: float = 1e-4,
         decay_every: float = 0.05,
+        photometric: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """See `baselines.dmenet.training.train`."""
         return train(
-            scenes_train, scenes_val, Path(out),
+            scenes_train, scenes_val, Path(out), stamp,
             seed=seed, width=width, steps=steps, batch=batch, crop=crop, lr=lr, decay_every=decay_every,
+            photometric=photometric,
         )  # fmt: skip
 
     @staticmethod

@@ -31,7 +31,8 @@ from ddnet.data.photometric import augment_photometric
 from ddnet.errors import DDNetError
 from ddnet.io.images import read_image
 from ddnet.io.tensors import channels_last, to_tensor
-from ddnet.training.loop import CURVES, LoopState, Task, run, write_history
+from ddnet.runtime.provenance import stable_hash
+from ddnet.training.loop import CURVES, LoopState, Task, run, within_memory, write_history
 
 FloatArray = NDArray[np.float32]
 
@@ -131,6 +132,15 @@ class Sampler:
         self.drawn += 1
         return image.contiguous(memory_format=torch.channels_last), both[:, 3:].contiguous()
 
+    def state(self) -> dict[str, Any]:
+        """What a resumed training reads back, to draw what is due next."""
+        return {"generator": self.generator.get_state(), "order": self.order, "drawn": self.drawn}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """The inverse of `state`."""
+        self.generator.set_state(state["generator"])
+        self.order, self.drawn = list(state["order"]), int(state["drawn"])
+
 
 def refresh_statistics(network: Network, sampler: Sampler, batches: int = REFRESH) -> None:
     """Replace the moving statistics by the mean over fresh batches: those of training lag behind the weights."""
@@ -213,6 +223,15 @@ class MapTask(Task):
         self.optimizer.step()
         return [float(loss.detach())]
 
+    def state(self) -> dict[str, Any]:
+        """The sampler's included."""
+        return super().state() | {"sampler": self.sampler.state()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """The inverse of `state`."""
+        super().load_state(state)
+        self.sampler.load_state(state["sampler"])
+
     def validate(self, step: int, asked: Callable[[], int]) -> Sequence[Any] | None:
         """Mean absolute error in pixels, negative, and rank correlation."""
         if asked():
@@ -236,6 +255,7 @@ def train(
     scenes_train: Sequence[Scene],
     scenes_val: Sequence[Scene],
     out: Path,
+    stamp: str = "",
     *,
     seed: int = 0,
     width: int = WIDTH,
@@ -248,11 +268,14 @@ def train(
 ) -> dict[str, Any]:
     """Train on scenes with a true blur; write `out` for `load_weights` and history.csv beside it.
 
-    One thread, whatever torch was set to: the same seed on the same machine gives the same arrays.
+    An interrupted training of the same recipe and data resumes by itself from state/last.ckpt beside `out`, which
+    stays until `discard_state`. One thread, whatever torch was set to: the same seed on the same machine gives the same
+    arrays.
 
     Args:
         scenes_train: to learn from.
         scenes_val: of the history and the scores, never learnt from.
+        stamp: of the code and the data, for the resume state.
         seed: of the initial weights, the order of the scenes and the crops.
         width: see `Network`; 64 is the published one.
         steps: of the optimiser; the published number is not known, this one is ours.
@@ -279,7 +302,7 @@ def train(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return _train(scenes_train, scenes_val, out, width, recipe)
+            return _train(scenes_train, scenes_val, out, width, recipe, stamp)
     finally:
         torch.set_num_threads(before)
 
@@ -307,7 +330,7 @@ def _check(recipe: Recipe, scenes_train: Sequence[Scene], scenes_val: Sequence[S
 
 
 def _train(
-    scenes_train: Sequence[Scene], scenes_val: Sequence[Scene], out: Path, width: int, recipe: Recipe
+    scenes_train: Sequence[Scene], scenes_val: Sequence[Scene], out: Path, width: int, recipe: Recipe, stamp: str
 ) -> dict[str, Any]:
     began = time.monotonic()
     pairs = [
@@ -319,7 +342,11 @@ def _train(
     network = channels_last(Network(width))
     start(network, float(to_map(blur).mean()))
     sampler = Sampler(scenes, recipe.batch, recipe.crop, torch.Generator().manual_seed(recipe.seed), recipe.photometric)
-    state, _ = run(MapTask(network, sampler, recipe, validation))
+    keys = [sorted(scene.key for scene in part) for part in (scenes_train, scenes_val)]
+    digest = stable_hash([stamp, width, recipe, *keys])
+    with within_memory(MapTask.title, "or a lower training.batch"):
+        task = MapTask(network, sampler, recipe, validation)
+        state, _ = run(task, out.with_name("state") / "last.ckpt", digest)
     constant = np.median(blur)
     save_weights(out, {name: value.numpy() for name, value in network.state_dict().items()}, width, "trained")
     write_history(out.with_name(CURVES), HISTORY, state.history)

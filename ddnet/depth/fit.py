@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from ddnet.depth.weights import read_encoder, save_fitted
 from ddnet.errors import DDNetError
 from ddnet.io.images import FloatArray, read_image
 from ddnet.io.tensors import to_tensor
-from ddnet.training.loop import CURVES, run, write_history
+from ddnet.runtime.provenance import stable_hash
+from ddnet.training.loop import CURVES, run, within_memory, write_history
 
 
 def fit_depth(
@@ -42,6 +44,7 @@ def fit_depth(
     folds: int = 2,
     crop: int | None = None,
     encoder_path: str | Path | None = None,
+    stamp: str = "",
 ) -> dict[str, float]:
     """Fit Monodepth2's network and write it as one file, with `history.csv` beside it.
 
@@ -59,6 +62,8 @@ def fit_depth(
         folds: 1 (one network on all scenes) or 2.
         crop: side of the square training crops, a multiple of 32; None for whole images.
         encoder_path: encoder weights to start from (a published `encoder.pth`); random otherwise.
+        stamp: of the code and the data: an interrupted fit of the same stamp and options goes on from `state/` beside
+            the file, which stays until `discard_state`.
 
     Returns:
         `val_abs_error`, `val_spearman`, `val_delta_125` of the mean of all networks; `mean_map_abs_error` of
@@ -83,7 +88,7 @@ def fit_depth(
     try:
         return _fit(
             sorted(scenes_train, key=lambda scene: scene.key), scenes_val, Path(out_path), size, folds,
-            FitSettings(steps, batch, lr, crop, seed), encoder_path,
+            FitSettings(steps, batch, lr, crop, seed), encoder_path, stamp,
         )  # fmt: skip
     finally:
         torch.set_num_threads(before)
@@ -97,6 +102,7 @@ def _fit(
     folds: int,
     settings: FitSettings,
     encoder_path: str | Path | None,
+    stamp: str,
 ) -> dict[str, float]:
     start = time.monotonic()
     encoder = read_encoder(encoder_path) if encoder_path is not None else None
@@ -117,9 +123,13 @@ def _fit(
 
         fold_settings = FitSettings(settings.steps, settings.batch, settings.lr, settings.crop, settings.seed + fold)
         task = DepthTask(images[chosen], depths[chosen], fold_settings, validate, encoder, fold)
-        history += run(task)[0].history
+        drawn_from = [train[int(i)].key for i in chosen]
+        digest = stable_hash([stamp, asdict(fold_settings), size, str(encoder_path), drawn_from])
+        with within_memory(task.title, "or a lower depth.fit.batch"):
+            state, _ = run(task, out_path.with_name("state") / f"fold{fold}.ckpt", digest)
+        history += state.history
         networks.append(task.network.eval())
-        seen.append([train[int(i)].key for i in chosen])
+        seen.append(drawn_from)
     save_fitted(out_path, networks, size, seen)
     write_history(out_path.with_name(CURVES), HISTORY, history)
 

@@ -105,6 +105,16 @@ class DepthTask(Task):
         self.optimizer.step()
         return [float(loss.detach())]
 
+    def state(self) -> dict[str, Any]:
+        """What is drawn next included."""
+        return super().state() | {"generator": self.generator.get_state(), "order": self.order}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """The inverse of `state`."""
+        super().load_state(state)
+        self.generator.set_state(state["generator"])
+        self.order = state["order"]
+
     def validate(self, step: int, asked: Callable[[], int]) -> Sequence[float] | None:
         """Absolute error, negative, and rank correlation."""
         if asked():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -50,6 +51,14 @@ def workflow_job(job: Any) -> Iterator[None]:
             )
             | said,
         )
+
+
+def discard_state(run: Path) -> None:
+    """Remove a finished training's resume state, once whoever asked for it has recorded that it is finished.
+
+    Before, a process killed between the last step and that record would lose the whole training.
+    """
+    shutil.rmtree(run / "state", ignore_errors=True)
 
 
 def _facts(job: Any, outputs: list[str]) -> dict[str, Any]:

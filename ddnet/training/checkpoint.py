@@ -1,10 +1,7 @@
-"""Saving and loading of trained networks and of the state that an interrupted training resumes from."""
+"""Saving and loading of trained networks."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,6 @@ from ddnet.config import Model, Variant
 from ddnet.errors import DDNetError
 from ddnet.io.torch_files import check_state, load_torch, save_torch
 from ddnet.models import build_model
-from ddnet.runtime.malloc import out_of_memory
 
 FIX = "move it aside, if it is there, and run again"
 
@@ -80,40 +76,3 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DDNetError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")
     return content
-
-
-def save_state(path: Path, stamp: str, state: dict[str, Any]) -> None:
-    """Write the resume state, stamped with the digest of the configuration it belongs to."""
-    save_torch(path, {"stamp": stamp, **state})
-
-
-def discard_state(run: Path) -> None:
-    """Remove a finished training's resume state, once whoever asked for it has recorded that it is finished.
-
-    Before, a process killed between the last step and that record would lose the whole training.
-    """
-    shutil.rmtree(run / "state", ignore_errors=True)
-
-
-@contextmanager
-def whole_state(path: Path) -> Iterator[None]:
-    """Say in one line that a resume state of the right stamp does not fit what it is loaded into."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-        if out_of_memory(error):
-            raise
-        raise DDNetError(
-            f"{path}: a damaged resume state ({type(error).__name__}); move it aside, and the training begins anew"
-        ) from None
-
-
-def load_state(path: Path, stamp: str) -> dict[str, Any] | None:
-    """Resume state, or None where there is none, it is damaged, or it belongs to another configuration."""
-    if not path.is_file():
-        return None
-    try:
-        state = _load(path)
-    except DDNetError:
-        return None
-    return state if state.get("stamp") == stamp else None

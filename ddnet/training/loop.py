@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from ddnet.errors import DDNetError
 from ddnet.io.files import atomic_path
+from ddnet.io.torch_files import load_torch, save_torch
 from ddnet.runtime.malloc import out_of_memory
 from ddnet.runtime.signals import Stopped, held_back
 from ddnet.training.average import WeightAverage
-from ddnet.training.checkpoint import load_state, save_state, whole_state
 
 log = logging.getLogger(__name__)
 
@@ -224,12 +224,12 @@ def run(task: Task, state_file: Path | None = None, stamp: str = "") -> tuple[Lo
 
 
 def save_progress(task: Task, path: Path, stamp: str, state: LoopState, best: Weights) -> None:
-    """Write all that an interrupted training needs, every random state included."""
+    """Write all that an interrupted training needs, random states included; `stamp` is as in `run`."""
     average = task.average.state_dict() if task.average else None
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     random = {"cpu": torch.get_rng_state(), "cuda": cuda}
     content = {"task": task.state(), "average": average, "loop": vars(state), "best": best, "random": random}
-    save_state(path, stamp, content)
+    save_torch(path, {"stamp": stamp, **content})
 
 
 def resume(task: Task, path: Path, stamp: str) -> tuple[LoopState, Weights]:
@@ -267,6 +267,30 @@ def within_memory(title: str, remedies: str) -> Iterator[None]:
             f"{title}: this device's memory does not hold this training; use one with more, "
             f"DDNET_TRAINING_SET=disk, {remedies}"
         ) from None
+
+
+@contextmanager
+def whole_state(path: Path) -> Iterator[None]:
+    """Say in one line that a resume state of the right stamp does not fit what it is loaded into."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise
+        raise DDNetError(
+            f"{path}: a damaged resume state ({type(error).__name__}); move it aside, and the training begins anew"
+        ) from None
+
+
+def load_state(path: Path, stamp: str) -> dict[str, Any] | None:
+    """Resume state, or None where there is none, it is damaged, or it belongs to another configuration."""
+    if not path.is_file():
+        return None
+    try:
+        state = load_torch(path, "move it aside")
+    except DDNetError:
+        return None
+    return state if isinstance(state, dict) and state.get("stamp") == stamp else None
 
 
 def write_history(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from ddnet.depth.network import DepthNetwork
 from ddnet.depth.weights import load_weights, save_fitted
 from ddnet.errors import DDNetError
 from ddnet.io.images import quantise, read_depth16, read_image, read_raw_rgb, write_depth16, write_image
+from ddnet.runtime.signals import Stopped
 
 HEIGHT, WIDTH = 72, 66
 
@@ -75,6 +79,30 @@ def test_a_short_fit_learns_and_is_repeatable(scenes: list[Scene], tmp_path: Pat
     first, again = (load_weights(tmp_path / name / "fitted.pt").networks[0] for name in "ab")
     for key, value in first.state_dict().items():
         torch.testing.assert_close(value, again.state_dict()[key], rtol=0, atol=0, msg=key)
+
+
+def test_an_interrupted_fit_goes_on_to_the_same_bits_without_the_fold_that_is_finished(
+    scenes: list[Scene], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, cut = tmp_path / "whole" / "fitted.pt", tmp_path / "cut" / "fitted.pt"
+    _fit(scenes, whole, folds=2, steps=3)
+    steps, step = list[tuple[int, int]](), DepthTask.train_step
+
+    def asked_to_leave(task: DepthTask, number: int) -> Any:
+        steps.append((task.fold, number))
+        if len(steps) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(task, number)
+
+    monkeypatch.setattr(DepthTask, "train_step", asked_to_leave)
+    with pytest.raises(Stopped):
+        _fit(scenes, cut, folds=2, steps=3)
+    assert not cut.exists()
+    _fit(scenes, cut, folds=2, steps=3)
+    assert steps == [(fold, number) for fold in range(2) for number in range(3)]
+    assert whole.with_name("history.csv").read_text() == cut.with_name("history.csv").read_text()
+    for first, again in zip(load_weights(whole).networks, load_weights(cut).networks, strict=True):
+        assert all(torch.equal(value, again.state_dict()[key]) for key, value in first.state_dict().items())
 
 
 def test_two_folds_estimate_each_others_scenes(scenes: list[Scene], tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import csv
 import json
 import logging
 import math
+import os
+import signal
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from scipy.ndimage import gaussian_filter
 
 from baselines.dmenet.baseline import Dmenet
 from baselines.dmenet.network import Network, Shift
-from baselines.dmenet.training import Sampler, loss_of, refresh_statistics, start, to_map, train
+from baselines.dmenet.training import MapTask, Sampler, loss_of, refresh_statistics, start, to_map, train
 from baselines.dmenet.weights import load_weights
 from ddnet.config import Photometric
 from ddnet.data.embedded.dataset import index_benchmark, render_split
@@ -26,6 +28,7 @@ from ddnet.data.embedded.true_blur import true_sigma
 from ddnet.data.index import Scene
 from ddnet.errors import DDNetError
 from ddnet.io.images import read_image, write_image
+from ddnet.runtime.signals import Stopped
 
 SMALL: dict[str, Any] = {"width": 4, "steps": 4, "crop": 32, "batch": 1, "lr": 1e-3}
 
@@ -126,7 +129,35 @@ def test_a_tiny_training_writes_weights_history_and_scores(
     assert [row["step"] for row in rows] == ["1", "2", "3", "4"]
     assert float(rows[-1]["val_mae_px"]) == pytest.approx(scores["val_mae_px"], rel=1e-6)
     assert [record.message.split("  loss ")[0] for record in caplog.records][-1] == "DMENet: step 4/4"
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["history.csv", "weights.npz"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["history.csv", "state", "weights.npz"]
+
+
+@pytest.mark.parametrize("at", [0, 2])
+def test_an_interrupted_training_goes_on_to_the_same_bytes(
+    at: int, scenes: list[Scene], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = SMALL | {"photometric": {"noise": 0.1}}
+    whole, cut = tmp_path / "whole" / "weights.npz", tmp_path / "cut" / "weights.npz"
+    Dmenet.train(scenes[:3], scenes[3:], whole, **options)
+    steps, step = list[int](), MapTask.train_step
+
+    def asked_to_leave(task: MapTask, number: int) -> Any:
+        steps.append(number)
+        if steps == list(range(at + 1)):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(task, number)
+
+    monkeypatch.setattr(MapTask, "train_step", asked_to_leave)
+    with pytest.raises(Stopped):
+        Dmenet.train(scenes[:3], scenes[3:], cut, **options)
+    assert not cut.exists()
+    Dmenet.train(scenes[:3], scenes[3:], cut, **options)
+    assert steps == [0, 1, 2, 3]
+    assert whole.with_name("history.csv").read_text() == cut.with_name("history.csv").read_text()
+    with np.load(whole) as first, np.load(cut) as second:
+        assert all((first[name] == second[name]).all() for name in first)
+    Dmenet.train(scenes[:3], scenes[3:], cut, "other code", **options)
+    assert steps == 2 * [0, 1, 2, 3]  # none of the state was taken up
 
 
 def test_the_same_seed_gives_the_same_bytes_whatever_the_threads_and_the_order_of_scenes(

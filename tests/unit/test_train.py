@@ -18,8 +18,9 @@ from ddnet.depth.estimate import estimate_depth
 from ddnet.errors import DDNetError
 from ddnet.io.files import sha256
 from ddnet.io.images import write_depth16, write_image
+from ddnet.runtime.job import discard_state
 from ddnet.training import train as training
-from ddnet.training.checkpoint import discard_state, load_run
+from ddnet.training.checkpoint import load_run
 from ddnet.training.loop import LoopState, halving_rate, resume, save_progress
 from ddnet.training.train import Inputs, VariantTask, train
 

@@ -17,10 +17,10 @@ from ddnet.evaluation.evaluate import (
 from ddnet.evaluation.metrics import build_metrics
 from ddnet.io.tensors import best_device
 from ddnet.planning.plan import WEIGHTS
-from ddnet.runtime.job import workflow_job
+from ddnet.runtime.job import discard_state, workflow_job
 from ddnet.runtime.provenance import Stopwatch
 from ddnet.runtime.resources import job_threads
-from ddnet.training.checkpoint import discard_state, load_run
+from ddnet.training.checkpoint import load_run
 
 job = snakemake
 torch.set_num_threads(job_threads(job.threads))

@@ -11,10 +11,9 @@ from ddnet.evaluation.evaluate import evaluate, write_evaluation, write_per_imag
 from ddnet.evaluation.metrics import build_metrics
 from ddnet.io.tensors import best_device
 from ddnet.planning.plan import WEIGHTS
-from ddnet.runtime.job import workflow_job
+from ddnet.runtime.job import discard_state, workflow_job
 from ddnet.runtime.provenance import Stopwatch
 from ddnet.runtime.resources import job_threads
-from ddnet.training.checkpoint import discard_state
 
 job = snakemake
 torch.set_num_threads(job_threads(job.threads))
