@@ -278,7 +278,7 @@ class Settings(Strict):
     page: Page = Page()
     complexity: Complexity = Complexity()
     systems: dict[str, LearnedSystem] = Field(
-        {}, description="compared systems that need weights, by file of baselines/"
+        {}, description="compared systems that need weights, by folder of baselines/"
     )
 
 

@@ -92,7 +92,7 @@ class Baseline(Strict):
     """One compared system: a class of `baselines/`, and the arguments it is built with."""
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")
-    system: str = Field(pattern=r"^[a-z0-9_]+$", description="file of baselines/")
+    system: str = Field(pattern=r"^[a-z0-9_]+$", description="folder of baselines/")
     label: str
     options: dict[str, Any] = {}
     per_dataset: dict[str, dict[str, Any]] = Field({}, description="options that differ on one dataset")

@@ -36,10 +36,16 @@ RULES = {
     "ddnet/evaluation/evaluate.py": MEASURED,
     "ddnet/training/train.py": {"train"},
     "ddnet/data/embedded/render.py": {"render_scenes", "index_dataset"},
+    "ddnet/data/depth_maps.py": {"fit_depth", "estimate_depth", "train", "evaluate"},
+    "ddnet/depth/fit_network.py": {"fit_depth"},
+    "ddnet/training/checkpoint.py": {"train", "evaluate"},
 }  # fmt: skip
 # Files -> for each rule, those of its jobs that they make anew.
 JOBS = {
     "ddnet/models/fusion/gru.py": {"train": GRU, "evaluate": GRU, "measure_complexity": GRU},
+    "ddnet/models/fusion/conv.py": {rule: {"fusion_conv"} for rule in ("train", "evaluate", "measure_complexity")},
+    "ddnet/depth/sources/rendered.py": {"estimate_depth": {"rendered"}, "train": set()},
+    "ddnet/training/loop.py": {"train_system": NETWORKS | {"dmenet"}, "evaluate": set(), "estimate_depth": set()},
     "baselines/ifan/network.py": {rule: {"ifan"} for rule in OF_A_SYSTEM},
     "ddnet/training/losses.py": {"train_system": NETWORKS},
     "workflow/scripts/train.py": {"evaluate": set(), "train_system": set()},
