@@ -7,7 +7,7 @@ from pathlib import Path
 # Nothing is compiled into files during a run: on a disk that runs full, Python before 3.12.8 leaves a part of such a
 # file (python/cpython#126606), which no later import gets past. `make install` compiles everything beforehand.
 sys.dont_write_bytecode = True
-os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+os.environ.update(PYTHONDONTWRITEBYTECODE="1")
 
 from ddnet.config import (
     given,
@@ -175,7 +175,7 @@ TOTAL_CORES = (
 # On a cluster `--cores` is what the largest job may have, and each of them is a processor of its own.
 CLUSTER = workflow.resource_settings.nodes is not None
 CORES_PER_CPU = 1 if CLUSTER else -(-TOTAL_CORES // cpu_count())
-os.environ["DDNET_CORES_PER_CPU"] = str(CORES_PER_CPU)
+os.environ.update(DDNET_CORES_PER_CPU=str(CORES_PER_CPU))
 
 # What this machine has, unless `--resources` says otherwise. On a cluster the machine that runs Snakemake is no limit.
 if not CLUSTER:
@@ -356,3 +356,39 @@ def report_inputs(names, baselines=("blurred",)):
         ],
         "complexity": complexity_files(names + counted),
     }
+
+
+def training_inputs(wildcards):
+    """The index; for a network also the extracted patches and the trunks of perceptual losses."""
+    inputs = {"index": "data/{preset}/index.csv"}
+    if "patches" in system_needs(wildcards.system):
+        inputs["patches"] = "data/{preset}/patches/patches.csv"
+        if PLAN.trunk_of(wildcards.system):
+            inputs["trunks"] = "data/weights/fetched.json"
+    return inputs
+
+
+def depth_note():
+    """Where depth comes from, in the words of a footnote."""
+    depth = PLAN.settings.depth
+    note = depth.source
+    if PLAN.weights_item(note):
+        note += " (published weights)"
+    elif "model" in depth_needs(note):
+        note += " (its network fitted on this benchmark from scratch, not the published weights)"
+    if depth.training == "patch":
+        note += " (training patches by themselves, as in the released code)"
+    return note
+
+
+def page_assets():
+    """Digests of the page's template, style and script, which are no Python."""
+    return {
+        path.name: sha256(path)[:12]
+        for path in sorted((ROOT / "ddnet" / "report" / "assets").iterdir())
+    }
+
+
+def map_line(system):
+    """The first line of the baselines file that uses a system: what the paper calls it."""
+    return next(line for line in PLAN.baselines.values() if line.system == system)

@@ -1,12 +1,6 @@
 # Where the true blur is known, every map-based system's maps are scored against it, beside the true map itself and the
 # training scenes' median everywhere.
 MAPS = PLAN.map_systems + ["true", "constant"] if PLAN.map_systems else []
-MAP_FILES = "results/defocus_maps/{preset}/"
-
-
-def map_line(system):
-    """The first line of the baselines file that uses a system: what the paper calls it."""
-    return next(line for line in PLAN.baselines.values() if line.system == system)
 
 
 rule evaluate_defocus_map:
@@ -14,8 +8,8 @@ rule evaluate_defocus_map:
         index="data/{preset}/index.csv",
         learned=lambda wildcards: learned_weights(wildcards.map),
     output:
-        images=MAP_FILES + "{map}/per_image.csv",
-        scores=MAP_FILES + "{map}/scores.json",
+        images="results/defocus_maps/{preset}/{map}/per_image.csv",
+        scores="results/defocus_maps/{preset}/{map}/scores.json",
     log:
         "logs/{preset}/evaluate_defocus_map/{map}.log",
     wildcard_constraints:
@@ -51,7 +45,11 @@ MAP_REPORT = {
 
 rule make_defocus_table:
     input:
-        scores=expand(MAP_FILES + "{map}/scores.json", map=MAPS, allow_missing=True),
+        scores=expand(
+            "results/defocus_maps/{preset}/{map}/scores.json",
+            map=MAPS,
+            allow_missing=True,
+        ),
     output:
         csv="results/tables/{preset}/tableS2_defocus.csv",
         md="results/tables/{preset}/tableS2_defocus.md",
@@ -75,7 +73,11 @@ rule make_defocus_table:
 rule draw_defocus_maps:
     input:
         index="data/{preset}/index.csv",
-        scores=expand(MAP_FILES + "{map}/scores.json", map=MAPS, allow_missing=True),
+        scores=expand(
+            "results/defocus_maps/{preset}/{map}/scores.json",
+            map=MAPS,
+            allow_missing=True,
+        ),
     output:
         **drawn("comparison", ["defocus_maps"], "defocus"),
     log:

@@ -1,22 +1,6 @@
 report: "../report/workflow.rst"
 
 
-PAGE_ASSETS = ROOT / "ddnet" / "report" / "assets"
-
-
-def depth_note():
-    """Where depth comes from, in the words of a footnote."""
-    depth = PLAN.settings.depth
-    note = depth.source
-    if PLAN.weights_item(note):
-        note += " (published weights)"
-    elif "model" in depth_needs(note):
-        note += " (its network fitted on this benchmark from scratch, not the published weights)"
-    if depth.training == "patch":
-        note += " (training patches by themselves, as in the released code)"
-    return note
-
-
 REPORT_SETTINGS = {
     "preset": PLAN.settings.preset,
     "datasets": list(PLAN.datasets),
@@ -43,11 +27,6 @@ PAGE_DEPTHS = list(
         ]
     )
 )
-
-
-def page_assets():
-    """Digests of the page's template, style and script, which are no Python."""
-    return {path.name: sha256(path)[:12] for path in sorted(PAGE_ASSETS.iterdir())}
 
 
 rule make_table:

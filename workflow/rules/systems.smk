@@ -1,23 +1,12 @@
 # The compared systems. Those that learn do it once, whatever number of lines of the baselines file use them.
-SYSTEM = "results/systems/{preset}/{system}/"
-
-
-def training_inputs(wildcards):
-    """The index; for a network also the extracted patches and the trunks of perceptual losses."""
-    inputs = {"index": "data/{preset}/index.csv"}
-    if "patches" in system_needs(wildcards.system):
-        inputs["patches"] = "data/{preset}/patches/patches.csv"
-        if PLAN.trunk_of(wildcards.system):
-            inputs["trunks"] = "data/weights/fetched.json"
-    return inputs
 
 
 rule train_system:
     input:
         unpack(training_inputs),
     output:
-        weights=SYSTEM + "weights.npz",
-        manifest=SYSTEM + "manifest.json",
+        weights="results/systems/{preset}/{system}/weights.npz",
+        manifest="results/systems/{preset}/{system}/manifest.json",
     log:
         "logs/{preset}/train_system/{system}.log",
     benchmark:
@@ -42,8 +31,8 @@ rule import_system:
     input:
         record="data/{preset}/fetched/{system}.json",
     output:
-        weights=SYSTEM + "weights.npz",
-        manifest=SYSTEM + "manifest.json",
+        weights="results/systems/{preset}/{system}/weights.npz",
+        manifest="results/systems/{preset}/{system}/manifest.json",
     log:
         "logs/{preset}/import_system/{system}.log",
     wildcard_constraints:
