@@ -21,7 +21,7 @@ from ddnet.depth.network import DepthNetwork
 from ddnet.depth.scores import DepthScores, score
 from ddnet.depth.sources._base import resize_depth, resize_image
 from ddnet.depth.sources.monodepth2 import check_size
-from ddnet.depth.weights import read_encoder, save_fitted
+from ddnet.depth.weights import save_fitted
 from ddnet.errors import DDNetError
 from ddnet.io.images import FloatArray, read_image
 from ddnet.io.tensors import to_tensor
@@ -43,7 +43,6 @@ def fit_depth(
     threads: int,
     folds: int = 2,
     crop: int | None = None,
-    encoder_path: str | Path | None = None,
     stamp: str = "",
 ) -> dict[str, float]:
     """Fit Monodepth2's network and write it as one file, with `history.csv` beside it.
@@ -61,7 +60,6 @@ def fit_depth(
         seed, threads: the same pair on the same machine gives the same file content.
         folds: 1 (one network on all scenes) or 2.
         crop: side of the square training crops, a multiple of 32; None for whole images.
-        encoder_path: encoder weights to start from (a published `encoder.pth`); random otherwise.
         stamp: of the code and the data: an interrupted fit of the same stamp and options goes on from `state/` beside
             the file, which stays until `discard_state`.
 
@@ -88,7 +86,7 @@ def fit_depth(
     try:
         return _fit(
             sorted(scenes_train, key=lambda scene: scene.key), scenes_val, Path(out_path), size, folds,
-            FitSettings(steps, batch, lr, crop, seed), encoder_path, stamp,
+            FitSettings(steps, batch, lr, crop, seed), stamp,
         )  # fmt: skip
     finally:
         torch.set_num_threads(before)
@@ -101,11 +99,9 @@ def _fit(
     size: tuple[int, int],
     folds: int,
     settings: FitSettings,
-    encoder_path: str | Path | None,
     stamp: str,
 ) -> dict[str, float]:
     start = time.monotonic()
-    encoder = read_encoder(encoder_path) if encoder_path is not None else None
     images, depths = _load(train, size)
     val_images, _ = _load(val, size)
     val_truths = [true_depth(scene) for scene in val]
@@ -122,9 +118,9 @@ def _fit(
         chosen = np.flatnonzero(fold_of != fold) if folds > 1 else np.arange(len(train))
 
         fold_settings = FitSettings(settings.steps, settings.batch, settings.lr, settings.crop, settings.seed + fold)
-        task = DepthTask(images[chosen], depths[chosen], fold_settings, validate, encoder, fold)
+        task = DepthTask(images[chosen], depths[chosen], fold_settings, validate, fold)
         drawn_from = [train[int(i)].key for i in chosen]
-        digest = stable_hash([stamp, asdict(fold_settings), size, str(encoder_path), drawn_from])
+        digest = stable_hash([stamp, asdict(fold_settings), size, drawn_from])
         with within_memory(task.title, "or a lower depth.fit.batch"):
             state, _ = run(task, out_path.with_name("state") / f"fold{fold}.ckpt", digest)
         history += state.history

@@ -7,7 +7,7 @@ supervised. Nothing else of the network differs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddnet.depth.network import SCALES, DepthNetwork
-from ddnet.depth.weights import load_encoder
 from ddnet.training.loop import LoopState, Task
 
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
@@ -53,7 +52,6 @@ class DepthTask(Task):
     Args:
         images: (N, 3, H, W) defocused images in [0, 1], sides multiples of 32.
         depths: (N, 1, H, W) true normalised inverse depth in [0, 1].
-        encoder: state dict in the published key names to start the encoder from.
         validate: absolute error and rank correlation of a network in evaluation mode.
         fold: for the history and the log.
     """
@@ -67,15 +65,12 @@ class DepthTask(Task):
         depths: Tensor,
         settings: FitSettings,
         validate: Callable[[DepthNetwork], tuple[float, float]],
-        encoder: Mapping[str, Any] | None = None,
         fold: int = 0,
     ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             network = DepthNetwork()
             _start_at(network, float(depths.mean()))
-        if encoder is not None:
-            load_encoder(network, encoder, "encoder weights")
         self.network: DepthNetwork = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.images, self.depths, self.settings, self._validate, self.fold = images, depths, settings, validate, fold
         self.title, self.steps, self.lr = f"depth network {fold + 1}", settings.steps, settings.lr

@@ -98,7 +98,7 @@ def load_fitted(path: str | Path) -> DepthWeights:
                 "with the published encoder.pth and depth.pth"
             )
         network = DepthNetwork()
-        load_encoder(network, fold["encoder"], path)
+        _load_checked(network.encoder, fold["encoder"], path)
         _load_checked(network.depth, fold["depth"], path)
         networks.append(_ready(network))
         seen = fold.get("fitted_on", [])
@@ -125,18 +125,6 @@ def save_fitted(
     ]
     content: dict[str, Any] = dict(folds[0]) if len(folds) == 1 else {"folds": folds}
     save_torch(path, {**content, "height": size[0], "width": size[1]})
-
-
-def load_encoder(network: DepthNetwork, state: Mapping[str, Any], path: str | Path) -> None:
-    """Load encoder weights alone, to start a fit from them; classifier and size entries are dropped."""
-    weights = {key: value for key, value in state.items() if key.startswith("encoder.") and ".fc." not in key}
-    _load_checked(network.encoder, weights, path)
-
-
-def read_encoder(path: str | Path) -> Mapping[str, Any]:
-    """The encoder state of a published `encoder.pth` or of a fitted single-network file."""
-    content = _read(path)
-    return content.get("encoder", content)
 
 
 def _ready(network: DepthNetwork) -> DepthNetwork:

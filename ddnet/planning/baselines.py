@@ -54,7 +54,7 @@ def view_terms(system: str, name: str = "view_terms") -> frozenset[str]:
     return frozenset().union(*(declared_needs(file, name) for file in files))
 
 
-def compared_systems() -> list[str]:
+def baseline_names() -> list[str]:
     """Folders of baselines/ that hold a system."""
     return sorted(file.parent.name for file in (ROOT / "baselines").glob("*/baseline.py"))
 
@@ -95,7 +95,7 @@ class ComparedSystems:
         for name, baseline in self.baselines.items():
             file = baseline_file(baseline.system)
             if not file.is_file():
-                known = nearest(baseline.system, compared_systems())
+                known = nearest(baseline.system, baseline_names())
                 raise DDNetError(
                     f"baseline '{name}': no system '{baseline.system}'{known}; correct it, or write "
                     f"{file.relative_to(ROOT)}"
@@ -129,7 +129,7 @@ class ComparedSystems:
     def _check_system(self, name: str, system: LearnedSystem) -> None:
         needs, kind = system_needs(name), self.settings.data.kind
         if "weights" not in needs:
-            learned = [system for system in compared_systems() if "weights" in system_needs(system)]
+            learned = [system for system in baseline_names() if "weights" in system_needs(system)]
             raise DDNetError(f"systems: no compared system '{name}' needs weights{nearest(name, learned)}")
         if system.weights == "official" and "official" not in needs:
             raise DDNetError(f"systems.{name}.weights: its authors' file is not public; write train or none")

@@ -290,7 +290,7 @@ def write_blur(path: Path, image: FloatArray) -> float:
     if factor > 1.0:
         size = (max(1, round(width / factor)), max(1, round(height / factor)))
         small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
-    sigma = compared_systems("ebdb").Ebdb().defocus_map(small) * factor
+    sigma = compared_systems().system_class("ebdb")().defocus_map(small) * factor
     sigma = np.asarray(cv2.resize(sigma, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
     largest = max(0.5, float(np.ceil(2 * sigma.max()) / 2))
     levels = np.rint(sigma * (255 / largest)).astype(np.uint8)

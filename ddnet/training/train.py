@@ -130,9 +130,9 @@ class VariantTask(Task):
     def agreed(self, asked: int) -> int:
         """All processes stop after the same step."""
         fabric = self.parts.fabric
-        return (
-            asked if fabric.world_size == 1 else int(fabric.all_gather(torch.tensor(asked, device=fabric.device)).max())
-        )
+        if fabric.world_size == 1:
+            return asked
+        return int(fabric.all_gather(torch.tensor(asked, device=fabric.device)).max())
 
     def summed(self, sums: Sequence[float]) -> list[float]:
         """Over the processes."""

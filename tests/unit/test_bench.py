@@ -19,14 +19,14 @@ from ddnet.cli.main import main
 from ddnet.config import Baseline
 from ddnet.data.index import Scene
 from ddnet.errors import DDNetError
-from ddnet.planning.baselines import compared_systems, system_needs
+from ddnet.planning.baselines import baseline_names, system_needs
 from ddnet.runtime.paths import ROOT
 from ddnet.runtime.resources import cpu_count
 
 BLURRED = Baseline(name="blurred", system="blurred", label="Blurred input")
 BROKEN = Baseline(name="broken", system="ebdb", label="Broken", options={"method": "wiener"})
 SIZE = (96, 64)
-LEARNED = [system for system in compared_systems() if "weights" in system_needs(system)]
+LEARNED = [system for system in baseline_names() if "weights" in system_needs(system)]
 
 
 def rows_in(file: Path) -> list[dict[str, str]]:
@@ -269,8 +269,8 @@ def test_other_stand_ins_are_a_system_s_own_or_learnt_from_two_scenes(
             seen.extend(scene.key for scene in (*scenes_train, *scenes_val))
             assert all(scene.image.is_file() and scene.depth_m for scene in scenes_train)
 
-    module = ModuleType("baselines.fake")
-    monkeypatch.setitem(sys.modules, "baselines.fake", module)
+    module = ModuleType("baselines.fake.baseline")
+    monkeypatch.setitem(sys.modules, "baselines.fake.baseline", module)
     monkeypatch.setattr(module, "Fake", Fake, raising=False)
     write_stand_in("fake", tmp_path / "fake.npz")
     assert [key.split("/")[1] for key in seen] == ["train", "train", "val"]

@@ -34,7 +34,7 @@ from ddnet.depth.sources._base import inference_device
 from ddnet.errors import DDNetError
 from ddnet.io import tensors
 from ddnet.models.ddnet import DDNet, require_fused
-from ddnet.planning.baselines import compared_systems, options_of
+from ddnet.planning.baselines import baseline_names, options_of
 from ddnet.planning.plan import Plan
 from ddnet.runtime.paths import ROOT
 from ddnet.training.setup import _fabric
@@ -127,8 +127,8 @@ def test_lines_of_a_baselines_file(line: str, words: str, tmp_path: Path) -> Non
 
 
 def test_the_options_of_every_compared_system_are_known() -> None:
-    assert {line.system for line in BASELINES.values()} | {"external"} == set(compared_systems())
-    for system in compared_systems():
+    assert {line.system for line in BASELINES.values()} | {"external"} == set(baseline_names())
+    for system in baseline_names():
         assert options_of(system) is not None, system
     assert options_of("external") == ["folder"] and options_of("kpac") == [] and "magnify" in (options_of("ebdb") or [])
 

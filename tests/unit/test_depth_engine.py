@@ -17,7 +17,7 @@ from ddnet.data.depth_maps import DepthStore, true_depth
 from ddnet.data.index import Scene, describe_pair, normalised_inverse_depth
 from ddnet.depth.estimate import _cycle, estimate_depth
 from ddnet.depth.fit import _assign_folds, fit_depth
-from ddnet.depth.fit_network import DepthTask, FitSettings, augment, disparity_loss
+from ddnet.depth.fit_network import DepthTask, augment, disparity_loss
 from ddnet.depth.network import DepthNetwork
 from ddnet.depth.weights import load_weights, save_fitted
 from ddnet.errors import DDNetError
@@ -146,15 +146,6 @@ def test_both_folds_hold_both_locations(scenes: list[Scene], turn: int) -> None:
     for location in ("indoor", "outdoor"):
         chosen = [fold for fold, scene in zip(folds, many, strict=True) if scene.location == location]
         assert sorted(chosen) == [0, 0, 0, 1, 1, 1]
-
-
-def test_a_fit_can_start_from_given_encoder_weights() -> None:
-    torch.manual_seed(3)
-    encoder = DepthNetwork().encoder.state_dict()
-    images, depths = torch.rand(2, 3, 64, 64), torch.rand(2, 1, 64, 64)
-    started = DepthTask(images, depths, FitSettings(1, 2, 1e-3, None, 0), lambda _: (0.0, 0.0), encoder).network
-    for key, value in started.encoder.state_dict().items():
-        torch.testing.assert_close(value, encoder[key], msg=key)
 
 
 def test_the_loss_is_zero_for_the_truth_and_grows_with_the_error() -> None:

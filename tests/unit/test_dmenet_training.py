@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 import logging
 import math
@@ -130,6 +131,11 @@ def test_a_tiny_training_writes_weights_history_and_scores(
     assert float(rows[-1]["val_mae_px"]) == pytest.approx(scores["val_mae_px"], rel=1e-6)
     assert [record.message.split("  loss ")[0] for record in caplog.records][-1] == "DMENet: step 4/4"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["history.csv", "state", "weights.npz"]
+
+
+def test_a_preset_may_set_all_that_a_training_takes() -> None:
+    """The planner reads the options from the class, whose file it does not import."""
+    assert inspect.signature(Dmenet.train) == inspect.signature(train)
 
 
 @pytest.mark.parametrize("at", [0, 2])
