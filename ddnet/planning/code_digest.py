@@ -55,7 +55,7 @@ def closure(root: Path, modules: Sequence[str], script: Path | None = None) -> l
             continue
         file = _file_of(root, module)
         if file is None and module in modules:
-            raise DDNetError(f"code digest: there is no module {module}")
+            raise DDNetError(f"no module {module}, whose code a job depends on; correct its name, or install it again")
         if file is not None:
             seen[module] = file
             package = module if file.name == "__init__.py" else module.rpartition(".")[0]
